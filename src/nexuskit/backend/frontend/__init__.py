@@ -1,0 +1,1 @@
+"""The doors: gRPC and HTTP in, checks, translation into what the core and the engine understand, and back."""

@@ -1,0 +1,121 @@
+"""Checks that many calls share: what a request may hold, and which of its fields are honoured.
+
+A field that is set and not honoured is refused by name: a program must not believe that something holds which does not.
+Fields that are harmless to ignore stand in one table, with the reason why.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import invalid_argument, unimplemented
+from nexuskit.backend.times import span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.message import Message
+
+HARMLESS: Mapping[str, str] = MappingProxyType(
+    {
+        "binary_checksum": "names the worker's build; nothing here depends on it",
+        "capabilities": "says what the client understands beyond what we send",
+        "deployment": "names the worker's build; nothing here depends on it",
+        "deployment_options": "versioning is not offered; workers without it say so in this field",
+        "eager_worker_deployment_options": "versioning is not offered",
+        "last_heartbeat_details": "kept where the attempt is retried",
+        "metering_metadata": "for billing, which there is none of",
+        "poller_group_id": "a hint for spreading pollers over servers; there is one",
+        "resource_id": "a hint for routing to a server; there is one",
+        "security_token": "for a hook of the real server that is not there",
+        "skip_archival": "there is no archive",
+        "task_queue_metadata": "a rate limit that a worker asks for; not applied yet",
+        "worker_control_task_queue": "for commands to workers, which are not sent",
+        "worker_heartbeat": "for a list of workers, which is not kept yet",
+        "worker_instance_key": "for a list of workers, which is not kept yet",
+        "worker_version": "versioning is not offered",
+        "worker_version_capabilities": "versioning is not offered; workers without it say so in this field",
+        "worker_version_stamp": "versioning is not offered",
+    }
+)
+"""Field that is ignored wherever it occurs → why that harms nobody."""
+
+REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "StartWorkflowExecutionRequest": frozenset(
+            {
+                "continued_failure",
+                "cron_schedule",
+                "last_completion_result",
+                "propagated_nexus_serialization_context",
+                "retry_policy",
+                "search_attributes",
+                "time_skipping_config",
+                "versioning_override",
+                "workflow_start_delay",
+            }
+        ),
+        "RespondWorkflowTaskCompletedRequest": frozenset(
+            {"query_results", "messages", "versioning_behavior", "page_number", "intermediate_page"}
+        ),
+        "RespondWorkflowTaskFailedRequest": frozenset({"messages"}),
+        "RegisterNamespaceRequest": frozenset(
+            {"history_archival_uri", "visibility_archival_uri", "is_global_namespace"}
+        ),
+        "UpdateNamespaceRequest": frozenset({"replication_config", "delete_bad_binary", "promote_namespace"}),
+    }
+)
+"""Request → its fields that mean something we do not do yet."""
+
+
+def check_fields(request: Message) -> None:
+    """No field may be set that is not honoured.
+
+    Raises:
+        StatusError: UNIMPLEMENTED, with the field's name.
+    """
+    refused = REFUSED.get(request.DESCRIPTOR.name)
+    if refused is None:
+        return
+    for field, _ in request.ListFields():
+        if field.name in refused:
+            raise unimplemented(f"{request.DESCRIPTOR.name}.{field.name} is set, and not served by this backend")
+
+
+def check_text(field: str, value: str, *, required: bool = True) -> None:
+    """An id or name is there, and no longer than the limit.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    if required and not value:
+        raise invalid_argument(f"{field} is not set on request.")
+    size = len(value.encode())
+    if size > limits.ID_LENGTH:
+        raise invalid_argument(f"{field} length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
+
+
+def check_size(field: str, message: Message, limit: int = limits.PAYLOAD_SIZE) -> None:
+    """A payload is within its limit.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    size = message.ByteSize()
+    if size > limit:
+        raise invalid_argument(f"Blob data size exceeds limit: {field} is {size} bytes, at most {limit}.")
+
+
+def check_span(field: str, length: Duration) -> int:
+    """A timeout is not negative. Returns it in ns.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    value = span(length)
+    if value < 0:
+        raise invalid_argument(f"An invalid {field} is set on request: negative, {value / 1e9:g} s.")
+    return value

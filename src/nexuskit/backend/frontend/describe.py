@@ -1,0 +1,210 @@
+"""DescribeWorkflowExecution: a run, and everything that is pending in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporalio.api.common.v1 import Callback, Memo, Payloads, Priority, RetryPolicy, SearchAttributes, WorkflowExecution, WorkflowType
+from temporalio.api.enums.v1 import (
+    CallbackState,
+    EventType,
+    PendingActivityState,
+    PendingNexusOperationState,
+    PendingWorkflowTaskState,
+    TaskQueueKind,
+    WorkflowExecutionStatus,
+)
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.sdk.v1 import UserMetadata
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import (
+    CallbackInfo,
+    PendingActivityInfo,
+    PendingNexusOperationInfo,
+    PendingWorkflowTaskInfo,
+    RequestIdInfo,
+    WorkflowExecutionConfig,
+    WorkflowExecutionExtendedInfo,
+    WorkflowExecutionInfo,
+)
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
+
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.history import callback, workflow_task
+from nexuskit.backend.history.activity import Activity
+from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.times import duration, timestamp
+
+if TYPE_CHECKING:
+    from nexuskit.backend.engine import Resident
+    from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.history.state import Execution, Info
+    from nexuskit.backend.services import Services
+
+
+async def describe(
+    services: Services, _: Call, request: DescribeWorkflowExecutionRequest
+) -> DescribeWorkflowExecutionResponse:
+    """DescribeWorkflowExecution, of the newest run where none is named."""
+    resident = await find(services, request.namespace, request.execution)
+    answer = await _described(services, resident)
+    await services.engine.durable(resident)
+    return answer
+
+
+async def find(services: Services, namespace: str, execution: WorkflowExecution) -> Resident:
+    """The run that a request names.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, for ids that cannot be; NOT_FOUND, if it is not there.
+    """
+    namespace_id = services.namespaces.get(namespace).id
+    check_text("WorkflowId", execution.workflow_id)
+    if execution.run_id and (len(execution.run_id) != 36 or execution.run_id.count("-") != 4):
+        raise invalid_argument(f"Invalid RunId: {execution.run_id[:100]!r} is not a UUID.")
+    return await services.engine.find(namespace_id, execution.workflow_id, execution.run_id)
+
+
+async def _described(services: Services, resident: Resident) -> DescribeWorkflowExecutionResponse:
+    execution = resident.execution
+    info = execution.info
+    rows = [row for _, row in execution.of(Activity).items()]
+    scheduled = [await services.engine.event(resident, row.scheduled_id) for row in rows]
+    types = [event.activity_task_scheduled_event_attributes.activity_type for event in scheduled]
+    now = services.clock.now()
+    answer = DescribeWorkflowExecutionResponse(
+        execution_config=WorkflowExecutionConfig(
+            task_queue=TaskQueue(name=info.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
+            workflow_execution_timeout=duration(info.execution_timeout),
+            workflow_run_timeout=duration(info.run_timeout),
+            default_workflow_task_timeout=duration(info.task_timeout),
+            user_metadata=UserMetadata.FromString(info.user_metadata) if info.user_metadata else None,
+        ),
+        workflow_execution_info=execution_info(info),
+        pending_activities=[_activity(row, kind.name, now) for row, kind in zip(rows, types, strict=True)],
+        callbacks=[_callback(row, now) for _, row in execution.of(callback.Callback).items()],
+        pending_nexus_operations=[_operation(row, now) for _, row in execution.of(NexusOperation).items()],
+        workflow_extended_info=WorkflowExecutionExtendedInfo(
+            execution_expiration_time=timestamp(info.execution_expiration),
+            run_expiration_time=timestamp(info.run_deadline),
+            original_start_time=timestamp(info.start_time),
+            request_id_infos={
+                info.start_request_id: RequestIdInfo(event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, event_id=1)
+            },
+        ),
+    )
+    task = _workflow_task(execution)
+    if task is not None:
+        answer.pending_workflow_task.CopyFrom(task)
+    return answer
+
+
+def execution_info(info: Info) -> WorkflowExecutionInfo:
+    """A run in short, as describe and lists show it."""
+    return WorkflowExecutionInfo(
+        execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
+        type=WorkflowType(name=info.workflow_type),
+        start_time=timestamp(info.start_time),
+        close_time=timestamp(info.close_time),
+        execution_time=timestamp(info.start_time),
+        execution_duration=duration(info.close_time - info.start_time) if info.close_time else None,
+        status=WorkflowExecutionStatus.ValueType(info.status),
+        history_length=info.next_event_id - 1,
+        memo=Memo.FromString(info.memo),
+        search_attributes=SearchAttributes.FromString(info.search_attributes),
+        task_queue=info.task_queue,
+        state_transition_count=info.transitions,
+        history_size_bytes=info.history_size,
+        root_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
+        first_run_id=info.first_run_id,
+        priority=Priority.FromString(info.priority) if info.priority else None,
+    )
+
+
+def _workflow_task(execution: Execution) -> PendingWorkflowTaskInfo | None:
+    task = workflow_task.current(execution)
+    if task is None:
+        return None
+    state = PendingWorkflowTaskState
+    return PendingWorkflowTaskInfo(
+        state=state.PENDING_WORKFLOW_TASK_STATE_STARTED if task.started else state.PENDING_WORKFLOW_TASK_STATE_SCHEDULED,
+        scheduled_time=timestamp(task.scheduled_time),
+        original_scheduled_time=timestamp(task.original_scheduled_time),
+        started_time=timestamp(task.started_time),
+        attempt=task.attempt,
+    )
+
+
+def _activity(row: Activity, kind: str, now: int) -> PendingActivityInfo:
+    state = PendingActivityState
+    policy = RetryPolicy.FromString(row.policy)
+    if row.started_time and row.cancel_requested:
+        shown = state.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+    elif row.started_time:
+        shown = state.PENDING_ACTIVITY_STATE_STARTED
+    else:
+        shown = state.PENDING_ACTIVITY_STATE_SCHEDULED
+    backing_off = not row.started_time and row.attempt_time > now
+    info = PendingActivityInfo(
+        activity_id=row.activity_id,
+        state=shown,
+        heartbeat_details=Payloads.FromString(row.heartbeat_details) if row.heartbeat_details else None,
+        last_heartbeat_time=timestamp(row.heartbeat_time),
+        last_started_time=timestamp(row.last_started),
+        attempt=row.attempt,
+        maximum_attempts=policy.maximum_attempts,
+        scheduled_time=timestamp(row.attempt_time),
+        expiration_time=timestamp(row.expires),
+        last_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
+        last_worker_identity=row.identity,
+        last_attempt_complete_time=timestamp(row.last_attempt_end),
+        next_attempt_schedule_time=timestamp(row.attempt_time) if backing_off else None,
+        current_retry_interval=duration(row.attempt_time - row.last_attempt_end) if backing_off else None,
+    )
+    info.activity_type.name = kind
+    return info
+
+
+def _operation(row: NexusOperation, now: int) -> PendingNexusOperationInfo:
+    state = PendingNexusOperationState
+    if row.started_time:
+        shown = state.PENDING_NEXUS_OPERATION_STATE_STARTED
+    elif row.ready > now:
+        shown = state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
+    else:
+        shown = state.PENDING_NEXUS_OPERATION_STATE_SCHEDULED
+    return PendingNexusOperationInfo(
+        endpoint=row.endpoint,
+        service=row.service,
+        operation=row.operation,
+        operation_id=row.token,
+        operation_token=row.token,
+        schedule_to_close_timeout=duration(row.schedule_to_close),
+        schedule_to_start_timeout=duration(row.schedule_to_start),
+        start_to_close_timeout=duration(row.start_to_close),
+        scheduled_time=timestamp(row.scheduled_time),
+        state=shown,
+        attempt=row.attempt,
+        last_attempt_complete_time=timestamp(row.last_attempt_end),
+        last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
+        next_attempt_schedule_time=timestamp(row.ready) if shown == state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF else None,
+        scheduled_event_id=row.scheduled_id,
+    )
+
+
+def _callback(row: callback.Callback, now: int) -> CallbackInfo:
+    backing_off = row.state == callback.State.BACKING_OFF and row.ready > now
+    info = CallbackInfo(
+        callback=Callback.FromString(row.callback),
+        registration_time=timestamp(row.registered),
+        state=CallbackState.ValueType(int(row.state)),
+        attempt=row.attempt,
+        last_attempt_complete_time=timestamp(row.last_attempt_end),
+        last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
+        next_attempt_schedule_time=timestamp(row.ready) if backing_off else None,
+        request_id=row.request_id,
+    )
+    info.trigger.workflow_closed.SetInParent()
+    return info
+

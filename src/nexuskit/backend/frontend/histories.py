@@ -1,0 +1,105 @@
+"""GetWorkflowExecutionHistory: pages of a run's events, and the long poll by which results are waited for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporalio.api.enums.v1 import HistoryEventFilterType
+from temporalio.api.history.v1 import History, HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest, GetWorkflowExecutionHistoryResponse
+
+from nexuskit.backend import limits, tokens
+from nexuskit.backend.errors import invalid_argument, not_found
+from nexuskit.backend.frontend import describe, workflow_tasks
+
+if TYPE_CHECKING:
+    from nexuskit.backend.engine import Resident
+    from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.services import Services
+
+_CLOSE_EVENT = HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
+
+
+async def get(
+    services: Services, call: Call, request: GetWorkflowExecutionHistoryRequest
+) -> GetWorkflowExecutionHistoryResponse:
+    """GetWorkflowExecutionHistory. With `wait_new_event` it answers once there is something new, or empty after a while."""
+    resident, page = await _open(services, request)
+    if request.maximum_page_size < 0:
+        raise invalid_argument(f"maximum_page_size must not be negative, got {request.maximum_page_size}")
+    if request.wait_new_event:
+        resident = await _wait(services, call, resident, page, closed=request.history_event_filter_type == _CLOSE_EVENT)
+    await services.engine.durable(resident)
+    if request.history_event_filter_type == _CLOSE_EVENT:
+        return await _close_event(services, resident, page, waited=request.wait_new_event)
+    return await _events(services, resident, page, request)
+
+
+async def _open(
+    services: Services, request: GetWorkflowExecutionHistoryRequest
+) -> tuple[Resident, tokens.HistoryPage]:
+    if not request.next_page_token:
+        resident = await describe.find(services, request.namespace, request.execution)
+        info = resident.execution.info
+        return resident, tokens.HistoryPage(resident.execution.id, info.namespace_id, info.run_id, 1, 0)
+    namespace_id = services.namespaces.get(request.namespace).id
+    page = tokens.read(tokens.HistoryPage, request.next_page_token, "next page token")
+    resident = await services.engine.get(page.execution)
+    info = resident.execution.info
+    if info.run_id != page.run_id or info.namespace_id != namespace_id:
+        raise not_found(f"workflow execution not found: the next page token names run {page.run_id}")
+    if request.execution.workflow_id not in ("", info.workflow_id):
+        raise invalid_argument("the next page token is of another workflow than the one that the request names")
+    return resident, page
+
+
+async def _wait(services: Services, call: Call, resident: Resident, page: tokens.HistoryPage, *, closed: bool) -> Resident:
+    """Wait for an event that the caller does not have (or, with `closed`, for the last one)."""
+    until = call.until(limits.HISTORY_LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    number = resident.execution.id
+    while services.clock.now() < until:
+        info = resident.execution.info
+        if not info.running or (not closed and info.next_event_id > page.next_id):
+            break
+        await services.engine.more_events(resident, until)
+        resident = await services.engine.get(number)
+    return resident
+
+
+async def _close_event(
+    services: Services, resident: Resident, page: tokens.HistoryPage, *, waited: bool
+) -> GetWorkflowExecutionHistoryResponse:
+    info = resident.execution.info
+    if info.running:
+        if waited:
+            return GetWorkflowExecutionHistoryResponse(history=History(), next_page_token=tokens.write(page))
+        last = await services.engine.event(resident, info.next_event_id - 1)
+        return GetWorkflowExecutionHistoryResponse(history=History(events=[last]))
+    return GetWorkflowExecutionHistoryResponse(
+        history=History(events=[await services.engine.event(resident, info.close_event_id)])
+    )
+
+
+async def _events(
+    services: Services, resident: Resident, page: tokens.HistoryPage, request: GetWorkflowExecutionHistoryRequest
+) -> GetWorkflowExecutionHistoryResponse:
+    info = resident.execution.info
+    last_id = page.last_id or info.next_event_id - 1
+    running = info.running
+    count = min(request.maximum_page_size or limits.HISTORY_PAGE_EVENTS, limits.HISTORY_PAGE_EVENTS)
+    events: list[HistoryEvent] = []
+    if page.next_id <= last_id:
+        events = (await services.engine.events(resident, page.next_id, last_id, limits.HISTORY_PAGE_SIZE))[:count]
+    next_id = events[-1].event_id + 1 if events else page.next_id
+    more = b""
+    if next_id <= last_id:
+        following = tokens.HistoryPage(
+            page.execution, page.namespace_id, page.run_id, next_id, page.last_id or last_id, page.transient
+        )
+        more = tokens.write(following)
+    elif request.wait_new_event and running:
+        # The caller wants what comes after, too.
+        more = tokens.write(tokens.HistoryPage(page.execution, page.namespace_id, page.run_id, next_id, 0))
+    elif page.transient:
+        events.extend(workflow_tasks.transient_events(resident, page.transient))
+    return GetWorkflowExecutionHistoryResponse(history=History(events=events), next_page_token=more)

@@ -1,0 +1,86 @@
+"""The HTTP server: `/health` for whoever watches the process. Nexus over HTTP comes with the protocol library."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from nexuskit.backend.errors import StartError
+from nexuskit.backend.times import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from nexuskit.backend.services import Services
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals belong to the program that we run in."""
+        yield
+
+
+class HttpServer:
+    """Serves until it is stopped.
+
+    Attributes:
+        port: the port that it listens on.
+    """
+
+    def __init__(self, services: Services, host: str, port: int, database: str) -> None:
+        self._services = services
+        self._database = database
+        self._socket = _bind(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        app = Starlette(routes=[Route("/health", self._health)])
+        self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen; requests are answered from now on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="http server")
+
+    async def stop(self) -> None:
+        """Answer what is under way, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+    async def _health(self, _: Request) -> Response:
+        store = self._services.engine.store
+        uptime = (self._services.clock.now() - self._services.started) / SECOND
+        body = {
+            "status": "error" if store.last_error else "ok",
+            "version": self._services.version,
+            "uptime_s": round(uptime, 3),
+            "database": {"path": self._database, "error": store.last_error or None},
+        }
+        return JSONResponse(body, status_code=503 if store.last_error else 200)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, number)
+    except OSError as error:
+        raise StartError(f"The HTTP address {host}:{port} cannot be used: {error.strerror or error}.") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise StartError(f"The HTTP port {host}:{port} cannot be used: {error.strerror or error}.") from error
+    return bound

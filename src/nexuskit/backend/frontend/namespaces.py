@@ -1,0 +1,127 @@
+"""Namespace calls: register, describe, list, update."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+from temporalio.api.enums.v1 import NamespaceState
+from temporalio.api.namespace.v1 import NamespaceConfig, NamespaceInfo
+from temporalio.api.replication.v1 import ClusterReplicationConfig, NamespaceReplicationConfig
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeNamespaceResponse,
+    ListNamespacesRequest,
+    ListNamespacesResponse,
+    RegisterNamespaceRequest,
+    RegisterNamespaceResponse,
+    UpdateNamespaceRequest,
+    UpdateNamespaceResponse,
+)
+
+from nexuskit.backend import limits, tokens
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend.checks import check_fields, check_text
+from nexuskit.backend.frontend.system import CLUSTER_NAME
+from nexuskit.backend.namespaces import SYSTEM, Namespace
+from nexuskit.backend.times import HOUR, duration, span
+
+if TYPE_CHECKING:
+    from nexuskit.backend.services import Services
+    from nexuskit.backend.frontend.call import Call
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,998}[a-zA-Z0-9]|[a-zA-Z0-9]")
+"""What a namespace may be called."""
+
+
+async def register(services: Services, _: Call, request: RegisterNamespaceRequest) -> RegisterNamespaceResponse:
+    """RegisterNamespace: it can be used as soon as this is answered."""
+    check_fields(request)
+    check_text("Namespace", request.namespace)
+    if not NAME.fullmatch(request.namespace) or request.namespace == SYSTEM:
+        raise invalid_argument(
+            f"Namespace {request.namespace!r} is not a valid name: letters, digits, '.', '_' and '-', and not {SYSTEM!r}."
+        )
+    if not request.HasField("workflow_execution_retention_period"):
+        raise invalid_argument("Namespace's workflow_execution_retention_period is not set on request.")
+    namespace = Namespace(
+        id=services.draw.uuid(),
+        name=request.namespace,
+        retention=_retention(span(request.workflow_execution_retention_period)),
+        description=request.description,
+        owner_email=request.owner_email,
+        data=dict(request.data),
+        created=services.clock.now(),
+    )
+    await services.namespaces.add(namespace).wait()
+    return RegisterNamespaceResponse()
+
+
+async def describe(services: Services, _: Call, request: DescribeNamespaceRequest) -> DescribeNamespaceResponse:
+    """DescribeNamespace, by name or id."""
+    namespace = services.namespaces.get_by_id(request.id) if request.id else services.namespaces.get(request.namespace)
+    return _described(namespace)
+
+
+async def list_all(services: Services, _: Call, request: ListNamespacesRequest) -> ListNamespacesResponse:
+    """ListNamespaces, by name."""
+    size = request.page_size or limits.NAMESPACE_PAGE_SIZE
+    after = tokens.read(tokens.NamePage, request.next_page_token, "next page token").after if request.next_page_token else ""
+    rest = [each for each in services.namespaces.all() if each.name > after]
+    page = rest[:size]
+    more = tokens.write(tokens.NamePage(page[-1].name)) if len(rest) > len(page) else b""
+    return ListNamespacesResponse(namespaces=[_described(each) for each in page], next_page_token=more)
+
+
+async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -> UpdateNamespaceResponse:
+    """UpdateNamespace: what the request sets is changed, data is added to."""
+    check_fields(request)
+    namespace = services.namespaces.get(request.namespace)
+    if request.HasField("update_info"):
+        info = request.update_info
+        namespace = msgspec.structs.replace(
+            namespace,
+            description=info.description or namespace.description,
+            owner_email=info.owner_email or namespace.owner_email,
+            data={**namespace.data, **info.data},
+        )
+    if request.config.HasField("workflow_execution_retention_ttl"):
+        retention = _retention(span(request.config.workflow_execution_retention_ttl))
+        namespace = msgspec.structs.replace(namespace, retention=retention)
+    await services.namespaces.change(namespace).wait()
+    described = _described(namespace)
+    return UpdateNamespaceResponse(
+        namespace_info=described.namespace_info,
+        config=described.config,
+        replication_config=described.replication_config,
+    )
+
+
+def _retention(value: int) -> int:
+    if value < limits.RETENTION_MIN:
+        raise invalid_argument(
+            f"A minimum retention of {limits.RETENTION_MIN // HOUR} h is required; {value / HOUR:g} h was asked for."
+        )
+    return value
+
+
+def _described(namespace: Namespace) -> DescribeNamespaceResponse:
+    return DescribeNamespaceResponse(
+        namespace_info=NamespaceInfo(
+            name=namespace.name,
+            id=namespace.id,
+            state=NamespaceState.ValueType(namespace.state),
+            description=namespace.description,
+            owner_email=namespace.owner_email,
+            data=namespace.data,
+            capabilities=NamespaceInfo.Capabilities(),
+            limits=NamespaceInfo.Limits(
+                blob_size_limit_error=limits.PAYLOAD_SIZE, memo_size_limit_error=limits.MEMO_SIZE
+            ),
+        ),
+        config=NamespaceConfig(workflow_execution_retention_ttl=duration(namespace.retention)),
+        replication_config=NamespaceReplicationConfig(
+            active_cluster_name=CLUSTER_NAME, clusters=[ClusterReplicationConfig(cluster_name=CLUSTER_NAME)]
+        ),
+    )

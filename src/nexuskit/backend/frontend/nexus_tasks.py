@@ -1,0 +1,70 @@
+"""Nexus task calls: workers poll for requests, and answer them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.workflowservice.v1 import (
+    PollNexusTaskQueueRequest,
+    PollNexusTaskQueueResponse,
+    RespondNexusTaskCompletedRequest,
+    RespondNexusTaskCompletedResponse,
+    RespondNexusTaskFailedRequest,
+    RespondNexusTaskFailedResponse,
+)
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.history.state import Destination
+from nexuskit.backend.nexus import failures
+from nexuskit.backend.nexus.tasks import NexusTask
+
+if TYPE_CHECKING:
+    from nexuskit.backend.services import Services
+    from nexuskit.backend.frontend.call import Call
+
+
+async def poll(services: Services, call: Call, request: PollNexusTaskQueueRequest) -> PollNexusTaskQueueResponse:
+    """PollNexusTaskQueue: the next request for this queue, or nothing after a while."""
+    namespace = services.namespaces.get(request.namespace)
+    check_text("TaskQueue", request.task_queue.name)
+    until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    destination = Destination("nexus", namespace.id, request.task_queue.name)
+    while (taken := await services.engine.tasks.take(destination, until)) is not None:
+        task = cast("NexusTask", taken[1])
+        if services.nexus_tasks.waits(task):
+            return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=task.request)
+    return PollNexusTaskQueueResponse()
+
+
+async def complete(services: Services, _: Call, request: RespondNexusTaskCompletedRequest) -> RespondNexusTaskCompletedResponse:
+    """RespondNexusTaskCompleted."""
+    services.namespaces.get(request.namespace)
+    services.nexus_tasks.settle(_number(request.task_token), request.response)
+    return RespondNexusTaskCompletedResponse()
+
+
+async def fail(services: Services, _: Call, request: RespondNexusTaskFailedRequest) -> RespondNexusTaskFailedResponse:
+    """RespondNexusTaskFailed, in either form."""
+    services.namespaces.get(request.namespace)
+    if request.HasField("failure"):
+        if not request.failure.HasField("nexus_handler_failure_info"):
+            raise invalid_argument("request.Failure must have a NexusHandlerFailureInfo: it is a handler error.")
+        failure: Failure = request.failure
+    elif request.HasField("error"):
+        failure = failures.from_handler_error(request.error)
+    else:
+        raise invalid_argument("request must contain error or failure.")
+    services.nexus_tasks.settle(_number(request.task_token), failure)
+    return RespondNexusTaskFailedResponse()
+
+
+def _number(token: bytes) -> str:
+    if not token:
+        raise invalid_argument("Task token not set on request.")
+    try:
+        return token.decode("ascii")
+    except UnicodeDecodeError:
+        raise invalid_argument("Error deserializing task token: it was not given out by this backend for that.") from None

@@ -1,0 +1,49 @@
+"""What the backend says of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporalio.api.workflowservice.v1 import (
+    GetClusterInfoRequest,
+    GetClusterInfoResponse,
+    GetSystemInfoRequest,
+    GetSystemInfoResponse,
+)
+
+if TYPE_CHECKING:
+    from nexuskit.backend.services import Services
+    from nexuskit.backend.frontend.call import Call
+
+CLUSTER_NAME = "nexuskit-embedded"
+"""By this a program knows that it talks to the embedded backend and not to a Temporal cluster."""
+
+REFERENCE = "1.32.1"
+"""The Temporal server that the backend behaves like, by its version."""
+
+
+async def get_system_info(services: Services, _: Call, request: GetSystemInfoRequest) -> GetSystemInfoResponse:
+    """GetSystemInfo: the SDKs ask it before anything else, and use what it says is there."""
+    return GetSystemInfoResponse(
+        server_version=f"{REFERENCE}+nexuskit.{services.version}",
+        capabilities=GetSystemInfoResponse.Capabilities(
+            signal_and_query_header=True,
+            internal_error_differentiation=True,
+            activity_failure_include_heartbeat=True,
+            encoded_failure_attributes=True,
+            sdk_metadata=True,
+            nexus=True,
+        ),
+    )
+
+
+async def get_cluster_info(services: Services, _: Call, request: GetClusterInfoRequest) -> GetClusterInfoResponse:
+    """GetClusterInfo."""
+    return GetClusterInfoResponse(
+        server_version=f"{REFERENCE}+nexuskit.{services.version}",
+        cluster_id=services.cluster_id,
+        cluster_name=CLUSTER_NAME,
+        history_shard_count=1,
+        persistence_store="sqlite",
+        visibility_store="sqlite",
+    )

@@ -1,0 +1,60 @@
+"""Which function serves which call. A call of Temporal's API that is not in here answers UNIMPLEMENTED, with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from nexuskit.backend.frontend import (
+    activity_tasks,
+    describe,
+    endpoints,
+    histories,
+    namespaces,
+    nexus_tasks,
+    system,
+    workflow_tasks,
+    workflows,
+)
+
+Handler = Callable[..., Awaitable[Any]]
+"""Takes the services, the call and the request message; answers with the response message or raises `StatusError`."""
+
+WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
+    {
+        "GetSystemInfo": system.get_system_info,
+        "GetClusterInfo": system.get_cluster_info,
+        "RegisterNamespace": namespaces.register,
+        "DescribeNamespace": namespaces.describe,
+        "ListNamespaces": namespaces.list_all,
+        "UpdateNamespace": namespaces.update,
+        "StartWorkflowExecution": workflows.start,
+        "DescribeWorkflowExecution": describe.describe,
+        "GetWorkflowExecutionHistory": histories.get,
+        "PollWorkflowTaskQueue": workflow_tasks.poll,
+        "RespondWorkflowTaskCompleted": workflow_tasks.complete,
+        "RespondWorkflowTaskFailed": workflow_tasks.fail,
+        "ShutdownWorker": workflow_tasks.shutdown_worker,
+        "PollActivityTaskQueue": activity_tasks.poll,
+        "RespondActivityTaskCompleted": activity_tasks.complete,
+        "RespondActivityTaskFailed": activity_tasks.fail,
+        "RespondActivityTaskCanceled": activity_tasks.cancelled,
+        "RecordActivityTaskHeartbeat": activity_tasks.heartbeat,
+        "PollNexusTaskQueue": nexus_tasks.poll,
+        "RespondNexusTaskCompleted": nexus_tasks.complete,
+        "RespondNexusTaskFailed": nexus_tasks.fail,
+    }
+)
+"""temporal.api.workflowservice.v1.WorkflowService"""
+
+OPERATOR_SERVICE: Mapping[str, Handler] = MappingProxyType(
+    {
+        "CreateNexusEndpoint": endpoints.create,
+        "GetNexusEndpoint": endpoints.get,
+        "ListNexusEndpoints": endpoints.list_all,
+        "UpdateNexusEndpoint": endpoints.update,
+        "DeleteNexusEndpoint": endpoints.delete,
+    }
+)
+"""temporal.api.operatorservice.v1.OperatorService"""

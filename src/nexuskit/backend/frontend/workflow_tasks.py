@@ -1,0 +1,187 @@
+"""Workflow task calls: workers poll for turns of workflows, and answer with commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from temporalio.api.common.v1 import WorkflowExecution, WorkflowType
+from temporalio.api.enums.v1 import TaskQueueKind
+from temporalio.api.history.v1 import History, HistoryEvent
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    PollWorkflowTaskQueueRequest,
+    PollWorkflowTaskQueueResponse,
+    RespondWorkflowTaskCompletedRequest,
+    RespondWorkflowTaskCompletedResponse,
+    RespondWorkflowTaskFailedRequest,
+    RespondWorkflowTaskFailedResponse,
+    ShutdownWorkerRequest,
+    ShutdownWorkerResponse,
+)
+
+from nexuskit.backend import limits, tokens
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend import activity_tasks
+from nexuskit.backend.frontend.checks import check_fields, check_text
+from nexuskit.backend.history import task_completion, workflow_task
+from nexuskit.backend.history.activity import Activity
+from nexuskit.backend.history.state import Destination
+from nexuskit.backend.times import span, timestamp
+
+if TYPE_CHECKING:
+    from nexuskit.backend.services import Services
+    from nexuskit.backend.engine import Resident, Waiting
+    from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.history.state import Info
+    from nexuskit.backend.history.transaction import Transaction
+
+
+async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse:
+    """PollWorkflowTaskQueue: the next task that waits in this queue, or nothing after a while."""
+    namespace = services.namespaces.get(request.namespace)
+    check_text("TaskQueue", request.task_queue.name)
+    check_text("Identity", request.identity, required=False)
+    until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    destination = Destination("workflow", namespace.id, request.task_queue.name)
+    while (taken := await services.engine.tasks.take(destination, until)) is not None:
+        key, waiting = taken[0], cast("Waiting", taken[1])
+        with services.engine.handing(destination, key, waiting):
+            resident = services.engine.at_hand(waiting.execution) or await services.engine.get(waiting.execution)
+        start = workflow_task.Start(waiting.stamp, request.identity)
+        started = services.engine.run(resident, lambda tx, start=start: workflow_task.start(tx, start))
+        if started is not None:
+            answer = await _task(services, resident, Summary.of(resident.execution.info), started)
+            await services.engine.durable(resident)
+            return answer
+    return PollWorkflowTaskQueueResponse()
+
+
+class Summary(NamedTuple):
+    """What a task says of its execution, as it was when the task was started."""
+
+    namespace_id: str
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    task_queue: str
+    previous_started_id: int
+
+    @classmethod
+    def of(cls, info: Info) -> Summary:
+        return cls(
+            info.namespace_id, info.workflow_id, info.run_id, info.workflow_type, info.task_queue, info.previous_started_id
+        )
+
+
+async def _task(
+    services: Services, resident: Resident, info: Summary, started: workflow_task.StartedTask
+) -> PollWorkflowTaskQueueResponse:
+    """A started task, as its worker gets it."""
+    row = started.task
+    token = tokens.WorkflowTaskToken(
+        resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.attempt, row.started_time
+    )
+    events = await services.engine.events(resident, started.history_from, started.history_to, limits.HISTORY_PAGE_SIZE)
+    more = b""
+    last = events[-1].event_id if events else started.history_to
+    if last < started.history_to:
+        transient = row.scheduled_id if started.transient else 0
+        page = tokens.HistoryPage(
+            resident.execution.id, info.namespace_id, info.run_id, last + 1, started.history_to, transient
+        )
+        more = tokens.write(page)
+    else:
+        events.extend(started.transient)
+    return PollWorkflowTaskQueueResponse(
+        task_token=tokens.write(token),
+        workflow_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
+        workflow_type=WorkflowType(name=info.workflow_type),
+        previous_started_event_id=info.previous_started_id,
+        started_event_id=row.started_id,
+        attempt=row.attempt,
+        history=History(events=events),
+        next_page_token=more,
+        workflow_execution_task_queue=TaskQueue(name=info.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
+        scheduled_time=timestamp(row.scheduled_time),
+        started_time=timestamp(row.started_time),
+    )
+
+
+async def complete(
+    services: Services, _: Call, request: RespondWorkflowTaskCompletedRequest
+) -> RespondWorkflowTaskCompletedResponse:
+    """RespondWorkflowTaskCompleted: the workflow's commands, all or none."""
+    check_fields(request)
+    check_text("Identity", request.identity, required=False)
+    token = _read_token(services, request.namespace, request.task_token)
+    sticky = request.sticky_attributes
+    resident = await services.resident(token)
+    decision = task_completion.CompleteTask(
+        scheduled_id=token.key,
+        attempt=token.attempt,
+        started_time=token.started_time,
+        commands=request.commands,
+        identity=request.identity,
+        sdk_metadata=request.sdk_metadata if request.HasField("sdk_metadata") else None,
+        sticky_queue=sticky.worker_task_queue.name,
+        sticky_timeout=span(sticky.schedule_to_start_timeout),
+        another=request.force_create_new_workflow_task,
+        take_next=request.return_new_workflow_task,
+    )
+    outcome = services.engine.run(resident, lambda tx: task_completion.decide(tx, decision))
+    summary = Summary.of(resident.execution.info)
+    eager = [(key, resident.execution.of(Activity).get(key)) for key in outcome.eager]
+    answer = RespondWorkflowTaskCompletedResponse()
+    for key, row in eager:
+        if row is not None:
+            scheduled = await services.engine.event(resident, int(key))
+            answer.activity_tasks.append(activity_tasks.task(services, resident, row, scheduled))
+    if outcome.next_task is not None:
+        answer.workflow_task.CopyFrom(await _task(services, resident, summary, outcome.next_task))
+    await services.engine.durable(resident)
+    if outcome.error is not None:
+        raise outcome.error
+    return answer
+
+
+async def fail(services: Services, _: Call, request: RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse:
+    """RespondWorkflowTaskFailed: the task waits again."""
+    check_fields(request)
+    check_text("Identity", request.identity, required=False)
+    token = _read_token(services, request.namespace, request.task_token)
+    resident = await services.resident(token)
+    failure = request.failure if request.HasField("failure") else None
+    if failure is not None and failure.ByteSize() > limits.PAYLOAD_SIZE:
+        size = failure.ByteSize()
+        raise invalid_argument(f"Blob data size exceeds limit: Failure is {size} bytes, at most {limits.PAYLOAD_SIZE}.")
+
+    def decide(tx: Transaction) -> None:
+        task = workflow_task.find(tx.state, token.key, token.attempt, token.started_time)
+        workflow_task.fail(tx, task, request.cause, failure, request.identity)
+
+    services.engine.run(resident, decide)
+    await services.engine.durable(resident)
+    return RespondWorkflowTaskFailedResponse()
+
+
+async def shutdown_worker(services: Services, _: Call, request: ShutdownWorkerRequest) -> ShutdownWorkerResponse:
+    """ShutdownWorker: the worker's sticky queue is served no more, so what waits in it goes to any worker at once."""
+    namespace = services.namespaces.get(request.namespace)
+    if request.sticky_task_queue:
+        await services.abandon_sticky_queue(Destination("workflow", namespace.id, request.sticky_task_queue))
+    return ShutdownWorkerResponse()
+
+
+def _read_token(services: Services, namespace: str, raw: bytes) -> tokens.WorkflowTaskToken:
+    token = tokens.read(tokens.WorkflowTaskToken, raw, "task token")
+    if namespace and services.namespaces.get(namespace).id != token.namespace_id:
+        raise invalid_argument(f"Operation requested with a token from a different namespace than {namespace!r}.")
+    return token
+
+
+def transient_events(resident: Resident, scheduled_id: int) -> tuple[HistoryEvent, ...]:
+    """The events of the transient task that a page of history ends with, if it is still that task."""
+    task = workflow_task.current(resident.execution)
+    if task is None or not task.started or not task.transient or task.scheduled_id != scheduled_id:
+        return ()
+    return workflow_task.transient_events(resident.execution.info, task)

@@ -1,0 +1,1 @@
+"""The core: executions as pure state machines. No I/O, no clock, no randomness; see `transaction` and `rules`."""

@@ -1,0 +1,113 @@
+"""Events that arrive while a workflow task is with a worker: what they mean holds at once, their place in history waits.
+
+The worker's commands carry event ids that it counted up by itself, so nothing may come between a task's start and its
+completion. Temporal does the same (temporalio/temporal: service/history/historybuilder).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from temporalio.api.history.v1 import HistoryEvent
+
+from nexuskit.backend.history.state import NOTHING, Index, Info, Row
+from nexuskit.backend.history.transaction import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nexuskit.backend.history.state import Execution
+    from nexuskit.backend.history.transaction import Transaction
+
+ONLY = 0
+"""The key of the one row."""
+
+_STARTED_BEFORE = (
+    "activity_task_completed_event_attributes",
+    "activity_task_failed_event_attributes",
+    "activity_task_timed_out_event_attributes",
+    "activity_task_canceled_event_attributes",
+)
+"""Attributes that name the started event of an activity, which may wait in the same buffer and get its id with them."""
+
+
+class Buffered(Row, frozen=True, omit_defaults=True):
+    """The waiting events, serialised `HistoryEvent`s without ids, in the order in which they came."""
+
+    kind = "buffered"
+    events: tuple[bytes, ...] = ()
+    size: int = 0
+    """Bytes of all of them."""
+
+    def index(self, info: Info) -> Index:
+        return NOTHING
+
+
+class Held(Record, frozen=True):
+    """An event was put with the waiting ones."""
+
+    event: bytes
+
+
+class Released(Record, frozen=True):
+    """The waiting events were taken out, to be given their places."""
+
+
+class Withdrawn(Record, frozen=True):
+    """A waiting event is taken back: what it told is not to be told any more."""
+
+    place: int
+
+
+def apply_withdrawn(state: Execution, record: Withdrawn) -> None:
+    events = waiting(state).events
+    left = (*events[: record.place], *events[record.place + 1 :])
+    state.of(Buffered).put(ONLY, Buffered(left, sum(map(len, left))))
+
+
+def apply_held(state: Execution, record: Held) -> None:
+    table = state.of(Buffered)
+    waiting = table.get(ONLY) or Buffered()
+    row = msgspec.structs.replace(
+        waiting, events=(*waiting.events, record.event), size=waiting.size + len(record.event)
+    )
+    table.put(ONLY, row)
+
+
+def apply_released(state: Execution, _: Released) -> None:
+    state.of(Buffered).remove(ONLY)
+
+
+def waiting(state: Execution) -> Buffered:
+    """The waiting events; an empty row where there are none."""
+    return state.of(Buffered).get(ONLY) or Buffered()
+
+
+def withdraw(tx: Transaction, wanted: Callable[[HistoryEvent], bool]) -> HistoryEvent | None:
+    """Take back the first waiting event that is wanted, and answer with it; None if there is none."""
+    for place, raw in enumerate(waiting(tx.state).events):
+        event = HistoryEvent.FromString(raw)
+        if wanted(event):
+            tx.note(Withdrawn(place))
+            return event
+    return None
+
+
+def release(tx: Transaction) -> bool:
+    """Give the waiting events their place in history, after all that is there. Returns whether there were any."""
+    if tx.state.of(Buffered).get(ONLY) is None:
+        return False
+    events = waiting(tx.state).events
+    tx.note(Released())
+    started: dict[int, int] = {}
+    for raw in events:
+        event = HistoryEvent.FromString(raw)
+        for name in _STARTED_BEFORE:
+            if event.HasField(name):
+                attributes = getattr(event, name)
+                attributes.started_event_id = started.get(attributes.scheduled_event_id, attributes.started_event_id)
+        event_id = tx.place(event)
+        if event.HasField("activity_task_started_event_attributes"):
+            started[event.activity_task_started_event_attributes.scheduled_event_id] = event_id
+    return bool(events)

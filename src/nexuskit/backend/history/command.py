@@ -1,0 +1,53 @@
+"""What commands of a workflow task have in common: how they are refused, and the checks that many of them share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nexuskit.backend import limits
+from nexuskit.backend.times import span
+
+if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
+    from google.protobuf.message import Message
+
+
+class CommandError(Exception):
+    """A command cannot be carried out: its workflow task fails, and nothing of the task's other commands happens.
+
+    Attributes:
+        cause: a `WorkflowTaskFailedCause`, which goes into history.
+        message: which command, what was expected, what came.
+        fail_workflow: repeating the task cannot help, so the workflow itself fails (Temporal: a payload over the limit).
+    """
+
+    def __init__(self, cause: int, message: str, *, fail_workflow: bool = False) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.message = message
+        self.fail_workflow = fail_workflow
+
+
+def check_id(cause: int, field: str, value: str) -> None:
+    """An id or name must be there and within its length."""
+    if not value:
+        raise CommandError(cause, f"{field} is not set on command.")
+    if len(value.encode()) > limits.ID_LENGTH:
+        raise CommandError(cause, f"{field} exceeds length limit of {limits.ID_LENGTH} bytes: {len(value.encode())}.")
+
+
+def check_span(cause: int, field: str, length: Duration) -> int:
+    """A timeout must not be negative. Returns it in ns, 0 for unset."""
+    value = span(length)
+    if value < 0:
+        raise CommandError(cause, f"{field} cannot be negative: {value / 1e9:g} s.")
+    return value
+
+
+def check_payloads(cause: int, field: str, message: Message) -> None:
+    """Payloads must be within their limit; a workflow that sends more would send it again, so it fails."""
+    size = message.ByteSize()
+    if size > limits.PAYLOAD_SIZE:
+        raise CommandError(
+            cause, f"{field} exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}.", fail_workflow=True
+        )

@@ -1,0 +1,87 @@
+"""When to try again: Temporal's retry policies, and the plain doubling that Nexus calls use."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from temporalio.api.common.v1 import RetryPolicy
+from temporalio.api.enums.v1 import RetryState
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.times import duration, span
+
+
+class Again(NamedTuple):
+    """What a policy says of a failed attempt.
+
+    Attributes:
+        after: the pause before the next attempt (ns); None for no further attempt.
+        state: why there is none, as a `RetryState`; IN_PROGRESS where there is one.
+    """
+
+    after: int | None
+    state: int
+
+
+def filled(policy: RetryPolicy | None) -> RetryPolicy:
+    """The policy with Temporal's defaults for what it leaves out.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, if a number of it makes no sense.
+    """
+    given = RetryPolicy()
+    if policy is not None:
+        given.CopyFrom(policy)
+    initial = span(given.initial_interval) or limits.ACTIVITY_RETRY_INTERVAL
+    maximum = span(given.maximum_interval)
+    if initial < 0:
+        raise invalid_argument("InitialInterval cannot be negative on retry policy.")
+    if given.backoff_coefficient and given.backoff_coefficient < 1:
+        raise invalid_argument("BackoffCoefficient cannot be less than 1 on retry policy.")
+    if maximum < 0:
+        raise invalid_argument("MaximumInterval cannot be negative on retry policy.")
+    if maximum and maximum < initial:
+        raise invalid_argument("MaximumInterval cannot be less than InitialInterval on retry policy.")
+    if given.maximum_attempts < 0:
+        raise invalid_argument("MaximumAttempts cannot be negative on retry policy.")
+    return RetryPolicy(
+        initial_interval=duration(initial),
+        backoff_coefficient=given.backoff_coefficient or limits.ACTIVITY_RETRY_COEFFICIENT,
+        maximum_interval=duration(maximum or initial * limits.ACTIVITY_RETRY_INTERVAL_FACTOR),
+        maximum_attempts=given.maximum_attempts,
+        non_retryable_error_types=given.non_retryable_error_types,
+    )
+
+
+def backoff(policy: RetryPolicy, attempt: int) -> int:
+    """The pause (ns) after attempt number `attempt`, from 1."""
+    initial, maximum = span(policy.initial_interval), span(policy.maximum_interval)
+    if initial == 0:
+        return 0
+    # A float holds the quotient, so that a thousandth attempt does not overflow.
+    growth = min(policy.backoff_coefficient ** min(attempt - 1, 1_000), maximum / initial if maximum else 1e9)
+    return min(int(initial * growth), maximum) if maximum else int(initial * growth)
+
+
+def again(policy: RetryPolicy, *, attempt: int, now: int, expires: int, delay: int = 0) -> Again:
+    """Whether and when to try again after attempt number `attempt`.
+
+    Args:
+        policy: a filled policy.
+        attempt: the attempt that failed, from 1.
+        now: this moment (ns).
+        expires: the moment after which no attempt may start (ns), 0 for never.
+        delay: a pause that the failure itself asks for (ns), 0 for the policy's.
+    """
+    if policy.maximum_attempts and attempt >= policy.maximum_attempts:
+        return Again(None, RetryState.RETRY_STATE_MAXIMUM_ATTEMPTS_REACHED)
+    pause = delay or backoff(policy, attempt)
+    if expires and now + pause > expires:
+        return Again(None, RetryState.RETRY_STATE_TIMEOUT)
+    return Again(pause, RetryState.RETRY_STATE_IN_PROGRESS)
+
+
+def doubling(initial: int, maximum: int, attempt: int) -> int:
+    """The pause (ns) after attempt number `attempt`: `initial`, doubled for each attempt after it, up to `maximum`."""
+    return min(initial * 2 ** min(attempt - 1, 40), maximum)

@@ -1,0 +1,98 @@
+"""The tables of the core: what each event, record, command and due row means, and the module that says so.
+
+An addition to the backend touches one module of this package and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from temporalio.api.enums.v1 import CommandType, EventType
+
+from nexuskit.backend.history import activity, buffer, callback, nexus_operation, timer, workflow, workflow_task
+from nexuskit.backend.history.state import Row
+from nexuskit.backend.history.transaction import Rules
+
+ROWS: Mapping[str, type[Row]] = MappingProxyType(
+    {
+        row.kind: row
+        for row in (
+            activity.Activity,
+            buffer.Buffered,
+            callback.Callback,
+            nexus_operation.NexusOperation,
+            timer.Timer,
+            workflow.RunDeadline,
+            workflow_task.WorkflowTask,
+        )
+    }
+)
+"""Kind of row → its type, for whoever reads rows from disk."""
+
+RULES = Rules(
+    events={
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: workflow.apply_started,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: workflow.apply_closed,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: workflow.apply_closed,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: workflow.apply_closed,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED: workflow_task.apply_scheduled,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: workflow_task.apply_started_event,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: workflow_task.apply_completed,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED: workflow_task.apply_failed,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT: workflow_task.apply_failed,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: activity.apply_scheduled,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED: activity.apply_nothing,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED: activity.apply_closed,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED: activity.apply_closed,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT: activity.apply_closed,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED: activity.apply_closed,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED: activity.apply_cancel_requested,
+        EventType.EVENT_TYPE_TIMER_STARTED: timer.apply_started,
+        EventType.EVENT_TYPE_TIMER_FIRED: timer.apply_fired,
+        EventType.EVENT_TYPE_TIMER_CANCELED: timer.apply_cancelled,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED: nexus_operation.apply_scheduled,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED: nexus_operation.apply_started,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_COMPLETED: nexus_operation.apply_completed,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_FAILED: nexus_operation.apply_failed,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_CANCELED: nexus_operation.apply_cancelled,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_TIMED_OUT: nexus_operation.apply_timed_out,
+    },
+    records={
+        activity.Heartbeat: activity.apply_heartbeat,
+        activity.Retried: activity.apply_retried,
+        activity.Started: activity.apply_started,
+        buffer.Held: buffer.apply_held,
+        buffer.Released: buffer.apply_released,
+        buffer.Withdrawn: buffer.apply_withdrawn,
+        callback.Delivered: callback.apply_delivered,
+        callback.Refused: callback.apply_refused,
+        callback.Registered: callback.apply_registered,
+        nexus_operation.AttemptFailed: nexus_operation.apply_attempt_failed,
+        workflow.Requested: workflow.apply_requested,
+        workflow_task.Dropped: workflow_task.apply_dropped,
+        workflow_task.Queued: workflow_task.apply_queued,
+        workflow_task.Scheduled: workflow_task.apply_transient,
+        workflow_task.Started: workflow_task.apply_started,
+        workflow_task.Sticky: workflow_task.apply_sticky,
+    },
+    commands={
+        CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK: activity.schedule,
+        CommandType.COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK: activity.request_cancel,
+        CommandType.COMMAND_TYPE_START_TIMER: timer.start,
+        CommandType.COMMAND_TYPE_CANCEL_TIMER: timer.cancel,
+        CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION: workflow.complete,
+        CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION: workflow.fail,
+        CommandType.COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION: nexus_operation.schedule,
+    },
+    due={
+        activity.Activity.kind: activity.due,
+        nexus_operation.NexusOperation.kind: nexus_operation.due,
+        timer.Timer.kind: timer.due,
+        workflow.RunDeadline.kind: workflow.due,
+        workflow_task.WorkflowTask.kind: workflow_task.due,
+    },
+    holds_back=workflow_task.holds_back,
+    hold=buffer.Held,
+)
+"""The tables, as a transaction takes them."""

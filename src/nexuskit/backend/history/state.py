@@ -1,0 +1,218 @@
+"""What one run of a workflow is, in memory: its `Info`, and a table of rows for each kind of pending thing.
+
+A row is an immutable value: a pending timer, an activity with its attempt, a workflow task in flight. What history holds
+is not repeated in it (an activity's input stays in its scheduled event), so a row is small and is written whole each time
+it changes. A row is also the whole truth about what must happen next: its `index` says when it must be looked at, and
+where it waits for somebody to take it. The backend's timers, queues and effects are nothing but these indexes; start-up
+reads them from disk and goes on, and there is no other recovery.
+
+Changes are laid over the settled rows until the transaction that made them is settled or discarded: a refused request
+leaves nothing behind, and the rows to be written are the ones laid over.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar, cast
+
+import msgspec
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+
+from nexuskit.backend.errors import invariant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Key = int | str
+"""A row's key within its table: an event id, a timer's id."""
+
+RUNNING = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+
+
+class Destination(NamedTuple):
+    """Where a row waits for somebody to take it.
+
+    `kind` is "workflow" or "activity" (a task queue that workers poll), or the name of an effect that the backend carries
+    out by itself; `namespace` is the namespace's id; `queue` is the task queue's name, or empty.
+    """
+
+    kind: str
+    namespace: str
+    queue: str = ""
+
+
+class Index(NamedTuple):
+    """What must happen next to a row, and when (ns).
+
+    `due`: the row must be looked at then (0: never). `destination`: from the moment `ready` on it may be taken there.
+    `stamp`: what whoever takes it must still find in the row, else the row has moved on and the taking is dropped.
+    """
+
+    due: int = 0
+    destination: Destination | None = None
+    ready: int = 0
+    stamp: int = 0
+
+
+NOTHING = Index()
+
+
+class Info(msgspec.Struct, omit_defaults=True):
+    """What is known of a run as a whole. Times and spans in nanoseconds, 0 for unset."""
+
+    namespace_id: str
+    workflow_id: str
+    run_id: str
+    workflow_type: str = ""
+    task_queue: str = ""
+    status: int = int(RUNNING)
+    start_time: int = 0
+    close_time: int = 0
+    execution_timeout: int = 0
+    run_timeout: int = 0
+    task_timeout: int = 0
+    execution_expiration: int = 0
+    first_run_id: str = ""
+    start_request_id: str = ""
+    """The request that started the run; the same one again is answered with this run."""
+    attempt: int = 1
+    next_event_id: int = 1
+    history_size: int = 0
+    transitions: int = 0
+    previous_started_id: int = 0
+    """The started event of the last completed workflow task: where a sticky worker's history ends."""
+    sticky_queue: str = ""
+    sticky_timeout: int = 0
+    memo: bytes = b""
+    """`temporal.api.common.v1.Memo`, serialised."""
+    search_attributes: bytes = b""
+    """`temporal.api.common.v1.SearchAttributes`, serialised."""
+    user_metadata: bytes = b""
+    """`temporal.api.sdk.v1.UserMetadata`, serialised."""
+    priority: bytes = b""
+    """`temporal.api.common.v1.Priority`, serialised."""
+    close_event_id: int = 0
+
+    @property
+    def running(self) -> bool:
+        return self.status == RUNNING
+
+    @property
+    def run_deadline(self) -> int:
+        """When the run times out, 0 for never."""
+        run = self.start_time + self.run_timeout if self.run_timeout else 0
+        return min(filter(None, (run, self.execution_expiration)), default=0)
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One pending thing of an execution."""
+
+    kind: ClassVar[str] = ""
+
+    def index(self, info: Info) -> Index:
+        """When it must be looked at, and where it waits: a pure function of the row."""
+        raise NotImplementedError(f"{type(self).__name__} must say what is next")
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Table(Generic[R]):
+    """The rows of one kind: the settled ones, and what the running transaction lays over them."""
+
+    __slots__ = ("changes", "settled")
+
+    def __init__(self) -> None:
+        self.settled: dict[Key, R] = {}
+        self.changes: dict[Key, R | None] = {}
+
+    def get(self, key: Key) -> R | None:
+        return self.changes[key] if key in self.changes else self.settled.get(key)
+
+    def put(self, key: Key, row: R) -> None:
+        self.changes[key] = row
+
+    def remove(self, key: Key) -> None:
+        invariant(self.get(key) is not None, f"no row {key!r} to remove")
+        self.changes[key] = None
+
+    def items(self) -> Iterator[tuple[Key, R]]:
+        """All rows, in the order of their making: the settled ones first."""
+        for key, row in list(self.settled.items()):
+            now = self.changes.get(key, row) if key in self.changes else row
+            if now is not None:
+                yield key, now
+        for key, changed in list(self.changes.items()):
+            if key not in self.settled and changed is not None:
+                yield key, changed
+
+    def __len__(self) -> int:
+        if not self.changes:
+            return len(self.settled)
+        return sum(1 for _ in self.items())
+
+    def settle(self) -> None:
+        for key, row in self.changes.items():
+            if row is None:
+                self.settled.pop(key, None)
+            else:
+                self.settled[key] = row
+        self.changes.clear()
+
+
+class Change(NamedTuple):
+    """One row before and after a transaction; None where it was not, or is no more."""
+
+    kind: str
+    key: Key
+    before: Row | None
+    after: Row | None
+
+
+class Execution:
+    """One run of a workflow. Only `apply` (see `transaction`) changes it, and only within a transaction."""
+
+    __slots__ = ("_saved", "_tables", "id", "info")
+
+    def __init__(self, id: int, info: Info) -> None:
+        self.id = id
+        """The backend's own number of the run: made one after another, so that neighbours in time lie together on disk."""
+        self.info = info
+        self._saved = copy.copy(info)
+        self._tables: dict[str, Table[Row]] = {}
+
+    def of(self, row: type[R]) -> Table[R]:
+        """The table of the rows of one kind."""
+        table = self._tables.get(row.kind)
+        if table is None:
+            table = self._tables[row.kind] = Table()
+        return cast("Table[R]", table)
+
+    def rows(self) -> Iterator[tuple[str, Key, Row]]:
+        """Every row, of every kind."""
+        for kind, table in self._tables.items():
+            for key, row in table.items():
+                yield kind, key, row
+
+    def changes(self) -> list[Change]:
+        """What the running transaction has changed so far, leaving out rows that came and went within it."""
+        return [
+            Change(kind, key, before, after)
+            for kind, table in self._tables.items()
+            if table.changes
+            for key, after in table.changes.items()
+            if (before := table.settled.get(key)) is not None or after is not None
+        ]
+
+    def settle(self) -> None:
+        """The running transaction holds: what it changed is how things are."""
+        for table in self._tables.values():
+            if table.changes:
+                table.settle()
+        self._saved = copy.copy(self.info)
+
+    def discard(self) -> None:
+        """The running transaction never was."""
+        for table in self._tables.values():
+            table.changes.clear()
+        self.info = copy.copy(self._saved)

@@ -1,0 +1,162 @@
+"""What a worker's answer to a workflow task does: its commands, one after another, all of them or none.
+
+A command that cannot be carried out fails the task, and the worker is told why; so does closing the workflow while
+events wait that its code has not seen (Temporal: UNHANDLED_COMMAND). Everything that came while the task was under way
+takes its place in history after it, and makes the next task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from temporalio.api.enums.v1 import CommandType, EventType, WorkflowTaskFailedCause
+from temporalio.api.failure.v1 import Failure, ServerFailureInfo
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
+from nexuskit.backend.history import activity, buffer, workflow, workflow_task
+from nexuskit.backend.history.command import CommandError
+from nexuskit.backend.history.state import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from temporalio.api.command.v1 import Command
+    from temporalio.api.sdk.v1 import WorkflowTaskCompletedMetadata
+
+    from nexuskit.backend.history.transaction import Transaction
+    from nexuskit.backend.history.workflow_task import StartedTask
+
+CLOSING = frozenset(
+    {
+        CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION,
+        CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION,
+    }
+)
+"""Commands that end the run: nothing may follow them."""
+
+
+class CompleteTask(NamedTuple):
+    """A worker's answer.
+
+    Attributes:
+        scheduled_id, attempt, started_time: from the task's token.
+        commands: what the workflow's code wants.
+        identity: who the worker says it is.
+        sdk_metadata: what the SDK wants to be kept with the completed event.
+        sticky_queue, sticky_timeout: where the workflow's next tasks are to go first, and for how long (ns).
+        another: give the worker another task at once even if there is nothing new (a heartbeat of a long task).
+        take_next: the worker takes the next task with the answer, if there is one.
+    """
+
+    scheduled_id: int
+    attempt: int
+    started_time: int
+    commands: Sequence[Command]
+    identity: str
+    sdk_metadata: WorkflowTaskCompletedMetadata | None
+    sticky_queue: str
+    sticky_timeout: int
+    another: bool
+    take_next: bool
+
+
+class CompletedTask(NamedTuple):
+    """What comes of it.
+
+    Attributes:
+        next_task: the next task, already the worker's; None if there is none or it did not ask.
+        eager: keys of the activities that the worker gets with the answer.
+        error: the answer is this refusal instead; the failed task is in history all the same.
+    """
+
+    next_task: StartedTask | None = None
+    eager: tuple[Key, ...] = ()
+    error: StatusError | None = None
+
+
+def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
+    """Carry out a worker's answer.
+
+    Raises:
+        StatusError: NOT_FOUND, if the task is not with a worker any more; UNIMPLEMENTED, for a command not served here.
+    """
+    task = workflow_task.find(tx.state, request.scheduled_id, request.attempt, request.started_time)
+    for command in request.commands:
+        if command.command_type not in tx.rules.commands:
+            raise unimplemented(f"command {CommandType.Name(command.command_type)} is not served by this backend")
+    try:
+        _carry_out(tx, task, request)
+    except CommandError as error:
+        tx.reset()
+        return _refuse(tx, task, request, error)
+    if not tx.state.info.running:
+        return CompletedTask()
+    if buffer.release(tx) or tx.wakes or request.another:
+        workflow_task.schedule(tx)
+    next_task = None
+    waiting = workflow_task.current(tx.state)
+    if request.take_next and waiting is not None:
+        next_task = workflow_task.start(tx, workflow_task.Start(waiting.stamp, request.identity))
+    return CompletedTask(next_task, _start_eager(tx, request))
+
+
+def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: CompleteTask) -> None:
+    completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata)
+    tx.note(workflow_task.Sticky(request.sticky_queue, request.sticky_timeout))
+    for place, command in enumerate(request.commands):
+        if command.command_type in CLOSING:
+            if buffer.waiting(tx.state).events:
+                cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
+                raise CommandError(cause, "UnhandledCommand")
+            if place + 1 < len(request.commands):
+                raise invalid_argument(
+                    f"{CommandType.Name(command.command_type)} must be the last command, {len(request.commands) - place - 1} follow it"
+                )
+        tx.rules.commands[command.command_type](tx, command, completed_id)
+    info = tx.state.info
+    if info.running and (info.next_event_id > limits.HISTORY_EVENTS or info.history_size > limits.HISTORY_SIZE):
+        failure = Failure(
+            message=f"Workflow history exceeds its limit: {info.next_event_id - 1} events, {info.history_size} bytes;"
+            f" at most {limits.HISTORY_EVENTS} events, {limits.HISTORY_SIZE} bytes. Continue as new before that.",
+            source="Server",
+            server_failure_info=ServerFailureInfo(non_retryable=True),
+        )
+        workflow.fail_with(tx, failure, completed_id)
+
+
+def _refuse(
+    tx: Transaction, task: workflow_task.WorkflowTask, request: CompleteTask, error: CommandError
+) -> CompletedTask:
+    failure = Failure(
+        message=error.message, source="Server", server_failure_info=ServerFailureInfo(non_retryable=error.fail_workflow)
+    )
+    if error.fail_workflow:
+        completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata)
+        workflow.fail_with(tx, failure, completed_id)
+    else:
+        workflow_task.fail(tx, task, error.cause, failure, request.identity)
+    name = WorkflowTaskFailedCause.Name(WorkflowTaskFailedCause.ValueType(error.cause))
+    short = "".join(word.title() for word in name.removeprefix("WORKFLOW_TASK_FAILED_CAUSE_").split("_"))
+    text = error.message if error.message == short else f"{short}: {error.message}"
+    return CompletedTask(error=invalid_argument(text))
+
+
+def _start_eager(tx: Transaction, request: CompleteTask) -> tuple[Key, ...]:
+    wanted = {
+        command.schedule_activity_task_command_attributes.activity_id
+        for command in request.commands
+        if command.command_type == CommandType.COMMAND_TYPE_SCHEDULE_ACTIVITY_TASK
+        and command.schedule_activity_task_command_attributes.request_eager_execution
+    }
+    if not wanted:
+        return ()
+    keys = [
+        event.event_id
+        for event in tx.events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+        and event.activity_task_scheduled_event_attributes.activity_id in wanted
+    ]
+    return tuple(
+        key for key in keys if activity.start(tx, activity.Start(key, 1, request.identity)) is not None
+    )

@@ -1,0 +1,159 @@
+"""One request's work on one execution: the only road by which an execution changes.
+
+A `decide` function reads the execution, and says what happens by adding events and records to a transaction. Each is
+applied as it is added, through the tables in `rules`, so that the second command of a workflow task sees what the first
+one did. Until the transaction is settled it can be discarded, and then nothing was changed. Events go into history;
+records are what history does not hold: an attempt was started, a retry is due.
+
+There is no clock, no randomness and no I/O in here or in any machine: the moment and the draw come in, and what comes
+out is data for the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from temporalio.api.history.v1 import HistoryEvent
+
+from nexuskit.backend.times import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from temporalio.api.common.v1 import Link
+    from temporalio.api.sdk.v1 import UserMetadata
+
+    from nexuskit.backend.history.state import Execution
+
+
+class Draw(Protocol):
+    """Where ids and jitter come from."""
+
+    def uuid(self) -> str:
+        """A fresh UUID, as text."""
+        ...
+
+    def run_id(self, now: int) -> str:
+        """A fresh UUID that sorts by `now` (ns)."""
+        ...
+
+    def jitter(self, span: int, share: float = 0.2) -> int:
+        """`span` (ns), less a random part of at most `share` of it."""
+        ...
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Base of the internal records: what happened to an execution and is not in its history."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The tables of the core, as `nexuskit.backend.history.rules` puts them together.
+
+    Attributes:
+        events: event type → what it does to an execution.
+        records: record type → what it does to an execution.
+        commands: command type → what a workflow's command decides; gets the id of the workflow task's completed event.
+        due: row kind → what is to be done with a row whose time has come.
+        holds_back: whether an event of this type must wait for the workflow task in flight.
+        hold: the record that puts a serialised event with the waiting ones.
+    """
+
+    events: Mapping[int, Callable[[Execution, HistoryEvent], None]]
+    records: Mapping[type[Record], Callable[[Execution, Any], None]]
+    commands: Mapping[int, Callable[[Transaction, Any, int], None]]
+    due: Mapping[str, Callable[[Transaction, Any], None]]
+    holds_back: Callable[[Execution, int], bool]
+    hold: Callable[[bytes], Record]
+
+
+class Transaction:
+    """Events and records of one request, on one execution.
+
+    Attributes:
+        state: the execution, with what was added so far applied.
+        now: the moment of the request (ns).
+        draw: where ids and jitter come from.
+        endpoints: name of each Nexus endpoint → its id, as they are at this moment.
+        events: the events that go into history, in order.
+        wakes: a command left the workflow something to do: a workflow task follows once all commands are carried out.
+    """
+
+    __slots__ = ("draw", "endpoints", "events", "now", "rules", "state", "wakes")
+
+    def __init__(
+        self, rules: Rules, state: Execution, now: int, draw: Draw, endpoints: Mapping[str, str] | None = None
+    ) -> None:
+        self.rules = rules
+        self.endpoints: Mapping[str, str] = endpoints or {}
+        self.state = state
+        self.now = now
+        self.draw = draw
+        self.events: list[HistoryEvent] = []
+        self.wakes = False
+
+    def add(
+        self,
+        event_type: int,
+        *,
+        links: list[Link] | None = None,
+        user_metadata: UserMetadata | None = None,
+        **attributes: Any,
+    ) -> int:
+        """Add an event: into history, or to the waiting ones if it must not come while a workflow task is in flight.
+
+        Args:
+            event_type: a value of `EventType`.
+            links: links to the other sides of a call.
+            user_metadata: what the user said of the command.
+            attributes: the event's attributes, under their field name in `HistoryEvent`.
+
+        Returns:
+            The event's id; 0 for one that waits and has none yet.
+        """
+        event = HistoryEvent(event_type=event_type, links=links, user_metadata=user_metadata, **attributes)  # type: ignore[arg-type]
+        event.event_time.seconds, event.event_time.nanos = divmod(self.now, SECOND)
+        return self.put(event)
+
+    def put(self, event: HistoryEvent) -> int:
+        """Add an event that has its time already. Returns its id, 0 for one that waits."""
+        if self.rules.holds_back(self.state, event.event_type):
+            self.note(self.rules.hold(event.SerializeToString()))
+            self.rules.events[event.event_type](self.state, event)
+            return 0
+        self.place(event)
+        self.rules.events[event.event_type](self.state, event)
+        return event.event_id
+
+    def note(self, record: Record) -> None:
+        """Add a record: apply what history does not hold."""
+        self.rules.records[type(record)](self.state, record)
+
+    def place(self, event: HistoryEvent) -> int:
+        """Give an event the next id and a place in history; what it means is applied elsewhere. Returns the id."""
+        event.event_id = self.state.info.next_event_id
+        count(self.state, event)
+        self.events.append(event)
+        return event.event_id
+
+    def reset(self) -> None:
+        """Forget all that was added so far."""
+        self.events.clear()
+        self.wakes = False
+        self.state.discard()
+
+
+def count(state: Execution, event: HistoryEvent) -> None:
+    """An event has its place in history: the next one comes after it."""
+    state.info.next_event_id = event.event_id + 1
+    state.info.history_size += event.ByteSize()
+
+
+def replay(rules: Rules, state: Execution, events: list[HistoryEvent]) -> None:
+    """Apply a history to an execution, as far as history determines it."""
+    for event in events:
+        count(state, event)
+        rules.events[event.event_type](state, event)
+    state.settle()

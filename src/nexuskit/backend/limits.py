@@ -1,0 +1,118 @@
+"""Every limit of the backend: a name, its unit, and why that number. Temporal's default where Temporal has one.
+
+Sizes are bytes, times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from nexuskit.backend.times import HOUR, MILLISECOND, SECOND
+
+# --- what a request may carry (Temporal: limit.blobSize.error, limit.maxIDLength, ...)
+PAYLOAD_SIZE = 2 * 1024 * 1024
+"""An input, result, details or failure; Temporal's `limit.blobSize.error`."""
+PAYLOAD_WARN_SIZE = 512 * 1024
+"""From here on a payload is worth a warning in the log; Temporal's `limit.blobSize.warn`."""
+MEMO_SIZE = 2 * 1024 * 1024
+"""A workflow's memo; Temporal's `limit.memoSize.error`."""
+ID_LENGTH = 1_000
+"""Bytes of an id or name (UTF-8); Temporal's `limit.maxIDLength`."""
+GRPC_MESSAGE_SIZE = 4 * 1024 * 1024
+"""One gRPC message, either way; gRPC's and Temporal's default."""
+FAILURE_SIZE = 4 * 1024
+"""An activity's kept last failure is cut to this; Temporal's `limit.mutableStateActivityFailureSize.error`."""
+USER_METADATA_SUMMARY_SIZE = 400
+"""Temporal's `limit.userMetadataSummarySize`."""
+USER_METADATA_DETAILS_SIZE = 20_000
+"""Temporal's `limit.userMetadataDetailsSize`."""
+
+# --- what one execution may hold
+HISTORY_EVENTS = 51_200
+"""Events of one run before it is terminated; Temporal's `limit.historyCount.error`."""
+HISTORY_SIZE = 50 * 1024 * 1024
+"""Bytes of one run's events; Temporal's `limit.historySize.error`."""
+SUGGEST_CONTINUE_AS_NEW_EVENTS = 4_096
+"""From here on workflow tasks suggest to continue as new; Temporal's `limit.historyCount.suggestContinueAsNew`."""
+SUGGEST_CONTINUE_AS_NEW_SIZE = 4 * 1024 * 1024
+"""The same by bytes; Temporal's `limit.historySize.suggestContinueAsNew`."""
+PENDING_ACTIVITIES = 2_000
+"""Temporal's `limit.numPendingActivities.error`."""
+PENDING_NEXUS_OPERATIONS = 2_000
+"""In flight in one run. Temporal's default path stops at 30; a caller that fans out needs more, and rows here are small."""
+BUFFERED_EVENTS = 100
+"""Events that wait for one workflow task; Temporal's `history.maximumBufferedEventsBatch`."""
+BUFFERED_EVENTS_SIZE = 2 * 1024 * 1024
+"""Their bytes in all; Temporal's `history.maximumBufferedEventsSizeInBytes`."""
+CALLBACKS = 2_000
+"""Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
+
+# --- times
+WORKFLOW_TASK_TIMEOUT = 10 * SECOND
+"""A workflow task's start-to-close timeout where the starter names none; Temporal's `history.defaultWorkflowTaskTimeout`."""
+WORKFLOW_TASK_TIMEOUT_MAX = 120 * SECOND
+"""A longer one is cut to this; Temporal's `limit.maxWorkflowTaskStartToCloseTimeout`."""
+LONG_POLL = 60 * SECOND
+"""How long a poll for a task waits before it answers empty; Temporal's `matching.longPollExpirationInterval`."""
+HISTORY_LONG_POLL = 20 * SECOND
+"""How long a poll for new history events waits; Temporal's `history.longPollExpirationInterval`."""
+POLL_MARGIN = 500 * MILLISECOND
+"""A poll answers this long before the client's deadline, so that the empty answer still arrives."""
+ACTIVITY_RETRY_INTERVAL = 1 * SECOND
+"""Initial interval where the retry policy names none; Temporal's `history.defaultActivityRetryPolicy`."""
+ACTIVITY_RETRY_COEFFICIENT = 2.0
+"""Backoff coefficient of the same policy."""
+ACTIVITY_RETRY_INTERVAL_FACTOR = 100
+"""Maximum interval of the same policy, as a multiple of its initial interval."""
+
+# --- Nexus (Temporal: component.nexusoperations.*, component.callbacks.*)
+NEXUS_REQUEST_TIMEOUT = 10 * SECOND
+"""One attempt at a handler; `component.nexusoperations.request.timeout`."""
+NEXUS_REQUEST_TIMEOUT_MIN = 1_500 * MILLISECOND
+"""With less time left an attempt is not made: it is a timeout; `limit.request.timeout.min`."""
+NEXUS_RETRY_INTERVAL = 1 * SECOND
+"""First pause after a retryable failure, doubled each time; `component.nexusoperations.retryPolicy.initialInterval`."""
+NEXUS_RETRY_INTERVAL_MAX = 1 * HOUR
+"""Longest pause; `component.nexusoperations.retryPolicy.maxInterval`."""
+NEXUS_TOKEN_SIZE = 4_096
+"""An operation token; `limit.operation.token.length`."""
+NEXUS_HEADERS_SIZE = 8_192
+"""All headers of a call, names and values; `limit.header.size`."""
+NEXUS_NAME_LENGTH = 1_000
+"""A service or operation name; `limit.service.name.length`, `limit.operation.name.length`."""
+ENDPOINT_NAME_LENGTH = 200
+"""`limit.endpointNameLength`."""
+ENDPOINT_DESCRIPTION_SIZE = 20_000
+"""`limit.endpointDescriptionSize`."""
+ENDPOINT_URL_LENGTH = 4 * 1024
+"""`limit.endpointExternalURLLength`."""
+ENDPOINT_PAGE_SIZE = 100
+"""Endpoints in a page where the request names no size; `limit.endpointListDefaultPageSize`."""
+ENDPOINT_PAGE_SIZE_MAX = 1_000
+"""`limit.endpointListMaxPageSize`."""
+CALLBACK_URL_LENGTH = 1_000
+"""`frontend.callbackURLMaxLength`."""
+CALLBACK_HEADERS_SIZE = 8_192
+"""`frontend.callbackHeaderMaxLength`."""
+
+# --- namespaces
+RETENTION_MIN = 1 * HOUR
+"""Shorter retention is refused, as by the real server."""
+RETENTION_DEFAULT = 72 * HOUR
+"""For namespaces that `serve` makes by itself."""
+NAMESPACE_PAGE_SIZE = 100
+"""Namespaces in a page where the request names no size."""
+
+# --- the backend's own
+CACHED_EXECUTIONS = 2_000
+"""Executions kept in memory, least recently used out first; about 5 KB each without their events."""
+CACHED_EVENTS_SIZE = 256 * 1024
+"""Newest events kept in memory for one cached execution, so that a workflow task seldom reads the disk."""
+HISTORY_PAGE_EVENTS = 1_000
+"""Events in a page of history where the request names no size."""
+HISTORY_PAGE_SIZE = 1024 * 1024
+"""Bytes after which a page of history ends, well under one gRPC message even with one payload of the largest size."""
+FIRES_IN_FLIGHT = 64
+"""Due timers and effects worked on at once: enough to fill a commit group, few enough not to starve requests."""
+FAULT_PAUSE = 1 * SECOND
+"""After a fault of the disk or of ours, what was to be done is tried again then."""
+DEADLINE_MAX_S = 100 * 365 * 24 * 3600.0
+"""A client's deadline further away than this (seconds) is none: gRPC says "never" by a very large number."""

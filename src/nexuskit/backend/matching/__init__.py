@@ -1,0 +1,1 @@
+"""Task queues: what waits for a worker, and the workers that wait for it. In memory only; see `queues`."""

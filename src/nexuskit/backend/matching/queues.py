@@ -1,0 +1,112 @@
+"""Task queues in memory: tasks that wait for a poller, pollers that wait for a task.
+
+A queue holds either tasks or pollers, never both: whoever comes second is served at once, in the order of coming. A task
+here is only a hint that something waits; the execution itself decides whether it still does. So nothing is lost when a
+poller goes away or the process dies: what waits is in the execution's rows, and start-up offers it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from nexuskit.backend.clock import Clock
+    from nexuskit.backend.history.state import Destination
+
+T = TypeVar("T")
+
+
+class _Queue(Generic[T]):
+    __slots__ = ("pollers", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: OrderedDict[Hashable, T] = OrderedDict()
+        self.pollers: deque[asyncio.Future[tuple[Hashable, T] | None]] = deque()
+
+    @property
+    def empty(self) -> bool:
+        return not self.tasks and not self.pollers
+
+
+class Matching(Generic[T]):
+    """All task queues of a backend. Of one key, a queue holds at most one task: the newest."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._queues: dict[Destination, _Queue[T]] = {}
+
+    def offer(self, destination: Destination, key: Hashable, task: T, *, first: bool = False) -> None:
+        """A task waits: the poller that has waited longest gets it, or it queues (with `first`, before the others)."""
+        queue = self._queue(destination)
+        while queue.pollers:
+            poller = queue.pollers.popleft()
+            if not poller.done():
+                poller.set_result((key, task))
+                return
+        queue.tasks[key] = task
+        queue.tasks.move_to_end(key, last=not first)
+
+    def withdraw(self, destination: Destination, key: Hashable) -> None:
+        """The task of that key waits no more; nothing happens if it does not."""
+        queue = self._queues.get(destination)
+        if queue is not None:
+            queue.tasks.pop(key, None)
+            self._drop_empty(destination, queue)
+
+    async def take(self, destination: Destination, until: int) -> tuple[Hashable, T] | None:
+        """The next task of a queue; None if there is none until the moment `until` (ns).
+
+        A caller that is cancelled while it waits gives back what it was just handed.
+        """
+        queue = self._queue(destination)
+        if queue.tasks:
+            taken = queue.tasks.popitem(last=False)
+            self._drop_empty(destination, queue)
+            return taken
+        poller: asyncio.Future[tuple[Hashable, T] | None] = asyncio.get_running_loop().create_future()
+        queue.pollers.append(poller)
+        alarm = self._clock.at(until, lambda: _expire(poller))
+        try:
+            return await poller
+        except asyncio.CancelledError:
+            if poller.done() and not poller.cancelled() and (handed := poller.result()) is not None:
+                self.offer(destination, *handed, first=True)
+            raise
+        finally:
+            alarm.cancel()
+            if poller in queue.pollers:
+                queue.pollers.remove(poller)
+            self._drop_empty(destination, queue)
+
+    def waiting(self, destination: Destination) -> list[T]:
+        """The tasks that wait in a queue, in order."""
+        queue = self._queues.get(destination)
+        return list(queue.tasks.values()) if queue else []
+
+    def pollers(self, destination: Destination) -> int:
+        """How many pollers wait at a queue."""
+        queue = self._queues.get(destination)
+        return len(queue.pollers) if queue else 0
+
+    def backlog(self, destination: Destination) -> int:
+        """How many tasks wait in a queue."""
+        queue = self._queues.get(destination)
+        return len(queue.tasks) if queue else 0
+
+    def _queue(self, destination: Destination) -> _Queue[T]:
+        queue = self._queues.get(destination)
+        if queue is None:
+            queue = self._queues[destination] = _Queue()
+        return queue
+
+    def _drop_empty(self, destination: Destination, queue: _Queue[T]) -> None:
+        if queue.empty and self._queues.get(destination) is queue:
+            del self._queues[destination]
+
+
+def _expire(poller: asyncio.Future[Any]) -> None:
+    if not poller.done():
+        poller.set_result(None)

@@ -1,0 +1,112 @@
+"""Namespaces: units of isolation. Few and small, so all of them are in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from temporalio.api.enums.v1 import NamespaceState
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+
+if TYPE_CHECKING:
+    from nexuskit.backend.store.store import Store, Ticket
+
+PUT = "INSERT OR REPLACE INTO namespaces (id, name, body) VALUES (?, ?, ?)"
+
+SYSTEM = "temporal-system"
+"""A name that the real server keeps for itself; programs written for it expect that it cannot be registered."""
+
+
+class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One namespace. `retention` in ns; `state` is a `NamespaceState`."""
+
+    id: str
+    name: str
+    retention: int = limits.RETENTION_DEFAULT
+    description: str = ""
+    owner_email: str = ""
+    data: dict[str, str] = {}
+    state: int = int(NamespaceState.NAMESPACE_STATE_REGISTERED)
+    created: int = 0
+
+
+class Namespaces:
+    """All namespaces, by name and by id."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_name: dict[str, Namespace] = {}
+        self._by_id: dict[str, Namespace] = {}
+
+    def load(self, bodies: list[tuple[str, bytes]]) -> None:
+        """Take what is on disk."""
+        for _, body in bodies:
+            self._set(msgspec.msgpack.decode(body, type=Namespace))
+
+    def get(self, name: str) -> Namespace:
+        """The namespace of that name.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT for no name, NOT_FOUND (with `NamespaceNotFoundFailure`) for an unknown one.
+        """
+        if not name:
+            raise invalid_argument("Namespace not set on request.")
+        found = self._by_name.get(name)
+        if found is None:
+            raise not_found(f"Namespace {name} is not found.", NamespaceNotFoundFailure(namespace=name))
+        return found
+
+    def get_by_id(self, id: str) -> Namespace:
+        """The namespace of that id.
+
+        Raises:
+            StatusError: NOT_FOUND for an unknown one.
+        """
+        found = self._by_id.get(id)
+        if found is None:
+            raise not_found(f"Namespace {id} is not found.", NamespaceNotFoundFailure(namespace=id))
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is a namespace of that name."""
+        return name in self._by_name
+
+    def all(self) -> list[Namespace]:
+        """All of them, by name."""
+        return [self._by_name[name] for name in sorted(self._by_name)]
+
+    def add(self, namespace: Namespace) -> Ticket:
+        """A new one. It is there for the very next request; the ticket tells when it is on disk.
+
+        Raises:
+            StatusError: ALREADY_EXISTS, if its name is taken.
+        """
+        if namespace.name in self._by_name:
+            raise StatusError(Code.ALREADY_EXISTS, f"Namespace {namespace.name} already exists.")
+        return self._put(namespace)
+
+    def change(self, namespace: Namespace) -> Ticket:
+        """One of them, as it is now."""
+        return self._put(namespace)
+
+    def _put(self, namespace: Namespace) -> Ticket:
+        before = self._by_id.get(namespace.id)
+        self._set(namespace)
+        group, ticket = self._store.group()
+        body = msgspec.msgpack.encode(namespace)
+        group.add(PUT, (namespace.id, namespace.name, body), undo=lambda: self._revert(namespace, before))
+        return ticket
+
+    def _revert(self, namespace: Namespace, before: Namespace | None) -> None:
+        if before is not None:
+            self._set(before)
+        else:
+            self._by_name.pop(namespace.name, None)
+            self._by_id.pop(namespace.id, None)
+
+    def _set(self, namespace: Namespace) -> None:
+        self._by_name[namespace.name] = namespace
+        self._by_id[namespace.id] = namespace

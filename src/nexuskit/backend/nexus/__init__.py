@@ -1,0 +1,1 @@
+"""Nexus in the backend: endpoints, calls to handlers, completion callbacks."""

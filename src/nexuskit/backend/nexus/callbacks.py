@@ -1,0 +1,120 @@
+"""Completion callbacks: when a run closes, whoever asked to be told is told.
+
+A callback whose token is ours completes an operation of a caller in this very database: what the caller's history gains
+and the delivered callback are committed together, so it happens exactly once. There is no way out of the process here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporalio.api.common.v1 import Callback as CallbackProto
+from temporalio.api.common.v1 import Link, Payload
+from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowExecutionStatus
+from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TimeoutFailureInfo
+
+from nexuskit.backend import tokens
+from nexuskit.backend.errors import Code, StatusError, not_found
+from nexuskit.backend.history import activity, callback, nexus_operation, workflow
+from nexuskit.backend.nexus.operations import SYSTEM_CALLBACK_URL, callback_token
+
+if TYPE_CHECKING:
+    from nexuskit.backend.engine import Engine, Resident, Waiting
+    from nexuskit.backend.history.transaction import Transaction
+    from nexuskit.backend.history.workflow import Outcome
+    from nexuskit.backend.namespaces import Namespaces
+
+
+class Callbacks:
+    """Delivers completion callbacks."""
+
+    def __init__(self, engine: Engine, namespaces: Namespaces, key: bytes) -> None:
+        self._engine = engine
+        self._namespaces = namespaces
+        self._key = key
+
+    async def deliver(self, waiting: Waiting) -> None:
+        """One attempt at a callback, if it still waits for it."""
+        source = await self._engine.get(waiting.execution)
+        row = callback.attempted(source.execution, int(waiting.key), waiting.stamp)
+        if row is None:
+            return
+        target = CallbackProto.FromString(row.callback).nexus
+        try:
+            if target.url != SYSTEM_CALLBACK_URL:
+                raise StatusError(
+                    Code.UNIMPLEMENTED, f"callbacks to {target.url!r} are not delivered by this backend, only to {SYSTEM_CALLBACK_URL}"
+                )
+            token = tokens.verify(callback_token(target.header), self._key)
+            closing = await self._engine.event(source, source.execution.info.close_event_id)
+            caller = await self._engine.get(token.execution)
+            source = await self._engine.get(waiting.execution)
+            self._complete(caller, token, source, workflow.outcome(closing), self._link(source))
+        except StatusError as error:
+            if error.code == Code.UNAVAILABLE:
+                raise
+            failure = Failure(message=error.message, server_failure_info=ServerFailureInfo(non_retryable=True))
+            source = await self._engine.get(waiting.execution)
+            self._engine.run(source, lambda tx: self._refused(tx, waiting, failure))
+            return
+        # No `await` since the caller's side was settled: both sides are in the same commit group.
+        self._engine.run(source, lambda tx: self._delivered(tx, waiting))
+
+    def _complete(
+        self,
+        caller: Resident,
+        token: tokens.CallbackToken,
+        source: Resident,
+        outcome: Outcome,
+        link: Link,
+    ) -> None:
+        if caller.execution.info.run_id != token.run_id:
+            raise not_found("the callback token names a run that is not there")
+
+        def complete(tx: Transaction) -> None:
+            row = nexus_operation.find(tx.state, token.key, token.request_id)
+            if not row.started_time:
+                # The handler was quicker than its answer, or the answer was lost: the operation starts with its end.
+                nexus_operation.start(tx, row, "", [link], at=source.execution.info.start_time)
+                row = nexus_operation.find(tx.state, token.key, token.request_id)
+            _end(tx, row, outcome)
+
+        self._engine.run(caller, complete)
+
+    def _link(self, source: Resident) -> Link:
+        info = source.execution.info
+        return Link(
+            workflow_event=Link.WorkflowEvent(
+                namespace=self._namespaces.get_by_id(info.namespace_id).name,
+                workflow_id=info.workflow_id,
+                run_id=info.run_id,
+                event_ref=Link.WorkflowEvent.EventReference(
+                    event_id=1, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+                ),
+            )
+        )
+
+    @staticmethod
+    def _delivered(tx: Transaction, waiting: Waiting) -> None:
+        row = callback.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            callback.delivered(tx, row)
+
+    @staticmethod
+    def _refused(tx: Transaction, waiting: Waiting, failure: Failure) -> None:
+        row = callback.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            callback.refused(tx, row, activity.cut(failure), retryable=False)
+
+
+def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome) -> None:
+    match outcome.status:
+        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED:
+            payloads = outcome.result.payloads if outcome.result is not None else ()
+            # A workflow has one result; an operation's is that, or nothing.
+            nexus_operation.complete(tx, row, payloads[0] if payloads else Payload())
+        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
+            timeout = TimeoutFailureInfo(timeout_type=TimeoutType.TIMEOUT_TYPE_UNSPECIFIED)
+            nexus_operation.fail(tx, row, Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout))
+        case _:
+            nexus_operation.fail(tx, row, outcome.failure or Failure(message="operation failed"))

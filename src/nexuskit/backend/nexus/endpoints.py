@@ -1,0 +1,173 @@
+"""Endpoints: names that route calls to a target. Few and small, so all of them are in memory; a change is seen at once."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from temporalio.api.nexus.v1 import Endpoint, EndpointSpec
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.times import timestamp
+
+if TYPE_CHECKING:
+    from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.store.store import Store, Ticket
+
+PUT = "INSERT OR REPLACE INTO endpoints (id, name, body) VALUES (?, ?, ?)"
+REMOVE = "DELETE FROM endpoints WHERE id = ?"
+
+NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9\-]*[a-zA-Z0-9]")
+"""What an endpoint may be called: the real server's rule, which has no underscore."""
+
+
+class Endpoints:
+    """All endpoints, by name and by id."""
+
+    def __init__(self, store: Store, namespaces: Namespaces) -> None:
+        self._store = store
+        self._namespaces = namespaces
+        self._by_id: dict[str, Endpoint] = {}
+        self.ids: dict[str, str] = {}
+        """Name → id of each."""
+
+    def load(self, bodies: list[tuple[str, bytes]]) -> None:
+        """Take what is on disk."""
+        for _, body in bodies:
+            self._set(Endpoint.FromString(body))
+
+    def get(self, id: str) -> Endpoint:
+        """The endpoint of that id.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT for no id, NOT_FOUND for an unknown one.
+        """
+        if not id:
+            raise invalid_argument("endpoint ID not set on request")
+        found = self._by_id.get(id)
+        if found is None:
+            raise not_found(f"endpoint with ID {id!r} is not found")
+        return found
+
+    def all(self) -> list[Endpoint]:
+        """All of them, by id."""
+        return [self._by_id[id] for id in sorted(self._by_id)]
+
+    def create(self, spec: EndpointSpec, id: str, now: int) -> tuple[Endpoint, Ticket]:
+        """A new endpoint.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT for a spec that is not valid, ALREADY_EXISTS for a name that is taken,
+                FAILED_PRECONDITION for a target namespace that does not exist.
+        """
+        self._check(spec)
+        if spec.name in self.ids:
+            raise StatusError(
+                Code.ALREADY_EXISTS, f"error creating Nexus endpoint. Endpoint with name {spec.name} already registered"
+            )
+        endpoint = Endpoint(
+            id=id,
+            version=1,
+            spec=spec,
+            created_time=timestamp(now),
+            url_prefix=f"/nexus/endpoints/{id}/services",
+        )
+        return endpoint, self._put(endpoint)
+
+    def update(self, id: str, version: int, spec: EndpointSpec, now: int) -> tuple[Endpoint, Ticket]:
+        """Replace the spec of an endpoint that is still at that version.
+
+        Raises:
+            StatusError: as `create` and `get`; FAILED_PRECONDITION, if it has another version by now.
+        """
+        before = self.get(id)
+        self._check(spec)
+        if version != before.version:
+            raise StatusError(
+                Code.FAILED_PRECONDITION,
+                f"nexus endpoint version mismatch. received: {version} expected {before.version}",
+            )
+        if self.ids.get(spec.name, id) != id:
+            raise StatusError(
+                Code.ALREADY_EXISTS, f"error updating Nexus endpoint. Endpoint with name {spec.name} already registered"
+            )
+        endpoint = Endpoint()
+        endpoint.CopyFrom(before)
+        endpoint.spec.CopyFrom(spec)
+        endpoint.version = version + 1
+        endpoint.last_modified_time.CopyFrom(timestamp(now) or endpoint.created_time)
+        return endpoint, self._put(endpoint)
+
+    def delete(self, id: str, version: int) -> Ticket:
+        """Remove an endpoint. Calls under way find that it is gone at their next attempt.
+
+        Raises:
+            StatusError: as `get`; FAILED_PRECONDITION, if it has another version by now.
+        """
+        before = self.get(id)
+        if version != before.version:
+            raise StatusError(
+                Code.FAILED_PRECONDITION,
+                f"nexus endpoint version mismatch. received: {version} expected {before.version}",
+            )
+        self._forget(before)
+        group, ticket = self._store.group()
+        group.add(REMOVE, (id,), undo=lambda: self._set(before))
+        return ticket
+
+    def _put(self, endpoint: Endpoint) -> Ticket:
+        before = self._by_id.get(endpoint.id)
+        if before is not None:
+            self._forget(before)
+        self._set(endpoint)
+        group, ticket = self._store.group()
+        group.add(
+            PUT,
+            (endpoint.id, endpoint.spec.name, endpoint.SerializeToString()),
+            undo=lambda: self._revert(endpoint, before),
+        )
+        return ticket
+
+    def _revert(self, endpoint: Endpoint, before: Endpoint | None) -> None:
+        self._forget(endpoint)
+        if before is not None:
+            self._set(before)
+
+    def _set(self, endpoint: Endpoint) -> None:
+        self._by_id[endpoint.id] = endpoint
+        self.ids[endpoint.spec.name] = endpoint.id
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        self._by_id.pop(endpoint.id, None)
+        self.ids.pop(endpoint.spec.name, None)
+
+    def _check(self, spec: EndpointSpec) -> None:
+        name = spec.name
+        if not name:
+            raise invalid_argument("endpoint name not set")
+        if len(name.encode()) > limits.ENDPOINT_NAME_LENGTH:
+            raise invalid_argument(f"endpoint name exceeds length limit of {limits.ENDPOINT_NAME_LENGTH}")
+        if not NAME.fullmatch(name):
+            raise invalid_argument(f"endpoint name must match the regex: '^{NAME.pattern}$', got {name!r}")
+        size = spec.description.ByteSize()
+        if size > limits.ENDPOINT_DESCRIPTION_SIZE:
+            raise invalid_argument(f"description size exceeds limit of {limits.ENDPOINT_DESCRIPTION_SIZE}: {size}")
+        kind = spec.target.WhichOneof("variant")
+        if kind is None:
+            raise invalid_argument("empty target variant")
+        if kind == "external":
+            raise StatusError(
+                Code.UNIMPLEMENTED, "spec.target.external is not served by this backend: name a worker target"
+            )
+        worker = spec.target.worker
+        if not worker.namespace:
+            raise invalid_argument("target namespace not set")
+        if not self._namespaces.has(worker.namespace):
+            raise StatusError(
+                Code.FAILED_PRECONDITION, f"could not verify namespace referenced by target exists: Namespace {worker.namespace} is not found."
+            )
+        if not worker.task_queue:
+            raise invalid_argument("target task queue not set")
+        if len(worker.task_queue.encode()) > limits.ID_LENGTH:
+            raise invalid_argument(f"taskQueue length exceeds limit of {limits.ID_LENGTH} bytes")

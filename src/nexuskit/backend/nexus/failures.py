@@ -1,0 +1,119 @@
+"""What a handler answers when it does not succeed, in either form, and what becomes of it.
+
+Workers of today answer with Temporal's `Failure`; older ones with Nexus' own failure, which may hold Temporal's inside,
+as JSON. Both become Temporal's (temporalio/temporal: common/nexus/failure.go).
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+
+from google.protobuf import json_format
+from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.enums.v1 import NexusHandlerErrorRetryBehavior as RetryBehavior
+from temporalio.api.failure.v1 import (
+    ApplicationFailureInfo,
+    CanceledFailureInfo,
+    Failure,
+    NexusHandlerFailureInfo,
+)
+from temporalio.api.nexus.v1 import Failure as NexusFailure
+from temporalio.api.nexus.v1 import HandlerError
+
+TEMPORAL_FAILURE = Failure.DESCRIPTOR.full_name
+"""Metadata "type" of a Nexus failure that holds Temporal's in its details."""
+
+
+class HandlerErrorType(StrEnum):
+    """The handler error types of the Nexus specification ("Predefined Handler Errors")."""
+
+    BAD_REQUEST = "BAD_REQUEST"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    NOT_FOUND = "NOT_FOUND"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
+    CONFLICT = "CONFLICT"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    INTERNAL = "INTERNAL"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT"
+
+
+FINAL = frozenset(
+    {
+        HandlerErrorType.BAD_REQUEST,
+        HandlerErrorType.UNAUTHENTICATED,
+        HandlerErrorType.UNAUTHORIZED,
+        HandlerErrorType.NOT_FOUND,
+        HandlerErrorType.CONFLICT,
+        HandlerErrorType.NOT_IMPLEMENTED,
+    }
+)
+"""Types that asking again cannot help; any other, also one we do not know, is asked again."""
+
+
+def handler_error(kind: HandlerErrorType, message: str) -> Failure:
+    """A handler error of ours."""
+    return Failure(message=message, nexus_handler_failure_info=NexusHandlerFailureInfo(type=kind))
+
+
+def retryable(failure: Failure) -> bool:
+    """Whether the handler may be asked again after this handler error: as it says, else by its type."""
+    info = failure.nexus_handler_failure_info
+    if info.retry_behavior == RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE:
+        return True
+    if info.retry_behavior == RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE:
+        return False
+    return info.type not in FINAL
+
+
+def from_handler_error(error: HandlerError) -> Failure:
+    """A handler error in the older form."""
+    cause = from_nexus(error.failure) if error.HasField("failure") else None
+    return Failure(
+        message=error.failure.message or "handler error",
+        nexus_handler_failure_info=NexusHandlerFailureInfo(type=error.error_type, retry_behavior=error.retry_behavior),
+        cause=cause,
+    )
+
+
+def from_nexus(failure: NexusFailure) -> Failure:
+    """A Nexus failure as Temporal's; one that cannot be read is kept whole, as details of an application failure."""
+    result = Failure()
+    kind = failure.metadata.get("type", "")
+    if kind == TEMPORAL_FAILURE:
+        try:
+            json_format.Parse(failure.details, result, ignore_unknown_fields=True)
+        except (json_format.ParseError, UnicodeDecodeError):
+            result = _unread(failure)
+    elif kind == "nexus.OperationError" and _state(failure.details) == "canceled":
+        result.canceled_failure_info.CopyFrom(CanceledFailureInfo())
+    elif kind == "nexus.OperationError":
+        result.application_failure_info.CopyFrom(ApplicationFailureInfo(type="OperationError", non_retryable=True))
+    elif failure.metadata or failure.details:
+        result = _unread(failure)
+    result.message = failure.message
+    result.stack_trace = failure.stack_trace
+    if failure.HasField("cause"):
+        result.cause.CopyFrom(from_nexus(failure.cause))
+    return result
+
+
+def _unread(failure: NexusFailure) -> Failure:
+    content: dict[str, object] = {"metadata": dict(failure.metadata)}
+    try:
+        content["details"] = json.loads(failure.details) if failure.details else None
+    except ValueError:
+        content["details"] = failure.details.decode(errors="replace")
+    data = json.dumps(content).encode()
+    details = Payloads(payloads=[Payload(metadata={"encoding": b"json/plain"}, data=data)])
+    return Failure(application_failure_info=ApplicationFailureInfo(type="NexusFailure", details=details))
+
+
+def _state(details: bytes) -> str:
+    try:
+        return str(json.loads(details).get("state", ""))
+    except (ValueError, AttributeError):
+        return ""

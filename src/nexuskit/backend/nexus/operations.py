@@ -1,0 +1,230 @@
+"""Calls: a scheduled operation is taken to its handler, and what the handler says is written into the caller's history.
+
+The request goes to the endpoint's task queue as a Nexus task; its answer is a result, a token, or a failure. What the
+handler cannot say now it may be asked again, with the same request id, until the operation's time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from temporalio.api.common.v1 import Link, Payload
+from temporalio.api.enums.v1 import EventType, TimeoutType
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
+
+from nexuskit.backend import limits, tokens
+from nexuskit.backend.history import activity, nexus_operation
+from nexuskit.backend.nexus import failures, links
+from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.times import MILLISECOND, timestamp
+
+if TYPE_CHECKING:
+    from temporalio.api.history.v1 import HistoryEvent
+    from temporalio.api.nexus.v1 import Endpoint
+
+    from nexuskit.backend.engine import Engine, Resident, Waiting
+    from nexuskit.backend.history.nexus_operation import NexusOperation
+    from nexuskit.backend.history.transaction import Transaction
+    from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.nexus.endpoints import Endpoints
+    from nexuskit.backend.nexus.tasks import NexusTasks
+
+SYSTEM_CALLBACK_URL = "temporal://system"
+"""Where completions of a worker's operations go: into this backend, by their token."""
+CALLBACK_TOKEN_HEADER = "temporal-callback-token"
+
+
+class Succeeded(NamedTuple):
+    """The handler answered with a result."""
+
+    result: Payload | None
+    links: list[Link]
+
+
+class Accepted(NamedTuple):
+    """The handler will complete it later."""
+
+    token: str
+    links: list[Link]
+
+
+class Failed(NamedTuple):
+    """The operation failed, or was cancelled (the failure says which)."""
+
+    failure: Failure
+
+
+class Refused(NamedTuple):
+    """The handler could not be asked, or answered with a handler error."""
+
+    failure: Failure
+    retryable: bool
+
+
+Answer = Succeeded | Accepted | Failed | Refused
+
+
+class Operations:
+    """Takes calls to their handlers."""
+
+    def __init__(
+        self, engine: Engine, namespaces: Namespaces, endpoints: Endpoints, tasks: NexusTasks, key: bytes
+    ) -> None:
+        self._engine = engine
+        self._namespaces = namespaces
+        self._endpoints = endpoints
+        self._tasks = tasks
+        self._key = key
+        self._under_way: set[Waiting] = set()
+
+    async def call(self, waiting: Waiting) -> None:
+        """One attempt at a scheduled operation, if it still waits for it."""
+        if waiting in self._under_way:
+            return
+        self._under_way.add(waiting)
+        try:
+            await self._call(waiting)
+        finally:
+            self._under_way.discard(waiting)
+
+    async def _call(self, waiting: Waiting) -> None:
+        resident = await self._engine.get(waiting.execution)
+        scheduled_id = int(waiting.key)
+        row = nexus_operation.attempted(resident.execution, scheduled_id, waiting.stamp)
+        if row is None:
+            return
+        now = self._engine.clock.now()
+        ends = [(end, kind) for end, kind in nexus_operation.deadlines(row) if end]
+        until = min([now + limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
+        if until - now < limits.NEXUS_REQUEST_TIMEOUT_MIN:
+            kind = min(ends)[1]
+            self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
+            return
+        event = await self._engine.event(resident, scheduled_id)
+        answer = await self._ask(resident, row, event, now, until)
+        resident = await self._engine.get(waiting.execution)
+        self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
+
+    async def _ask(self, resident: Resident, row: NexusOperation, event: HistoryEvent, now: int, until: int) -> Answer:
+        if row.endpoint_id not in self._endpoints.ids.values():
+            return Refused(handler_error(HandlerErrorType.NOT_FOUND, "endpoint not registered"), retryable=False)
+        endpoint = self._endpoints.get(row.endpoint_id)
+        worker = endpoint.spec.target.worker
+        if not self._namespaces.has(worker.namespace):
+            message = f"target namespace {worker.namespace} of endpoint {endpoint.spec.name} is not found"
+            return Refused(handler_error(HandlerErrorType.NOT_FOUND, message), retryable=False)
+        request = self._request(resident, row, event, endpoint, now, until)
+        namespace_id = self._namespaces.get(worker.namespace).id
+        return read_answer(await self._tasks.ask(namespace_id, worker.task_queue, request, until))
+
+    def _request(
+        self, resident: Resident, row: NexusOperation, event: HistoryEvent, endpoint: Endpoint, now: int, until: int
+    ) -> Request:
+        info = resident.execution.info
+        caller = self._namespaces.get_by_id(info.namespace_id)
+        attributes = event.nexus_operation_scheduled_event_attributes
+        headers = dict(attributes.nexus_header)
+        headers["request-timeout"] = milliseconds(until - now)
+        time_left = [row.start_to_close] if row.start_to_close else []
+        if row.schedule_to_close:
+            time_left.append(row.scheduled_time + row.schedule_to_close - now)
+        if time_left:
+            headers.setdefault("operation-timeout", milliseconds(min(time_left)))
+        token = tokens.CallbackToken(
+            resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.request_id
+        )
+        link = Link.WorkflowEvent(
+            namespace=caller.name,
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            event_ref=Link.WorkflowEvent.EventReference(
+                event_id=row.scheduled_id, event_type=EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED
+            ),
+        )
+        return Request(
+            header=headers,
+            scheduled_time=timestamp(now),
+            capabilities=Request.Capabilities(temporal_failure_responses=True),
+            endpoint=endpoint.spec.name,
+            start_operation=StartOperationRequest(
+                service=row.service,
+                operation=row.operation,
+                request_id=row.request_id,
+                callback=SYSTEM_CALLBACK_URL,
+                callback_header={CALLBACK_TOKEN_HEADER: tokens.sign(token, self._key)},
+                payload=attributes.input if attributes.HasField("input") else None,
+                links=[links.to_nexus(link)],
+            ),
+        )
+
+    @staticmethod
+    def _out_of_time(tx: Transaction, waiting: Waiting, kind: int) -> None:
+        row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            nexus_operation.time_out(tx, row, kind)
+
+    @staticmethod
+    def _save(tx: Transaction, waiting: Waiting, answer: Answer) -> None:
+        row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is None:
+            return  # it has completed, timed out or been asked again meanwhile
+        match answer:
+            case Succeeded(result, found):
+                nexus_operation.complete(tx, row, result, found)
+            case Accepted(token, found):
+                nexus_operation.start(tx, row, token, found)
+            case Failed(failure) if failure.HasField("canceled_failure_info"):
+                nexus_operation.cancel(tx, row, failure)
+            case Failed(failure):
+                nexus_operation.fail(tx, row, failure)
+            case Refused(failure, True):
+                nexus_operation.attempt_failed(tx, row, activity.cut(failure))
+            case Refused(failure, _):
+                nexus_operation.fail(tx, row, failure)
+
+
+def milliseconds(span: int) -> str:
+    """A span (ns) as Nexus headers write it (specification, "Operation-Timeout"): whole milliseconds, rounded down."""
+    return f"{max(span, 0) // MILLISECOND}ms"
+
+
+def read_answer(answer: Response | Failure) -> Answer:
+    """What a worker answered to a start, checked against the limits."""
+    if isinstance(answer, Failure):
+        return Refused(answer, failures.retryable(answer))
+    start = answer.start_operation
+    match start.WhichOneof("variant"):
+        case "sync_success":
+            payload = start.sync_success.payload if start.sync_success.HasField("payload") else None
+            if payload is not None and payload.ByteSize() > limits.PAYLOAD_SIZE:
+                message = f"the handler's result exceeds size limit: {payload.ByteSize()} bytes, at most {limits.PAYLOAD_SIZE}"
+                return Refused(handler_error(HandlerErrorType.INTERNAL, message), retryable=False)
+            return Succeeded(payload, links.all_from_nexus(start.sync_success.links))
+        case "async_success":
+            token = start.async_success.operation_token or start.async_success.operation_id
+            size = len(token.encode())
+            if not token or size > limits.NEXUS_TOKEN_SIZE:
+                message = f"invalid operation token: length exceeds allowed limit or is zero ({size}/{limits.NEXUS_TOKEN_SIZE})"
+                return Refused(handler_error(HandlerErrorType.INTERNAL, message), retryable=False)
+            return Accepted(token, links.all_from_nexus(start.async_success.links))
+        case "failure":
+            return Failed(start.failure)
+        case "operation_error":
+            failure = failures.from_nexus(start.operation_error.failure)
+            if start.operation_error.operation_state == "canceled":
+                failure.canceled_failure_info.SetInParent()
+            elif failure.WhichOneof("failure_info") is None:
+                failure.application_failure_info.type = "OperationError"
+                failure.application_failure_info.non_retryable = True
+            return Failed(failure)
+        case _:
+            return Refused(handler_error(HandlerErrorType.INTERNAL, "empty outcome"), retryable=True)
+
+
+def callback_token(headers: Mapping[str, str]) -> str:
+    """The token among a callback's headers, whose names may be written in any case."""
+    return next((value for name, value in headers.items() if name.lower() == CALLBACK_TOKEN_HEADER), "")
+
+

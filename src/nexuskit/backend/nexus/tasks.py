@@ -1,0 +1,83 @@
+"""Nexus tasks: requests on their way to a worker, held in memory only, for as long as their caller waits.
+
+What a request carries is never written: the caller's own record is what survives, and it is asked again from there. So a
+worker that answers after the caller has given up, or after a restart, is told that there is no such task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from nexuskit.backend.errors import not_found
+from nexuskit.backend.history.state import Destination
+from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+
+if TYPE_CHECKING:
+    from temporalio.api.failure.v1 import Failure
+    from temporalio.api.nexus.v1 import Request, Response
+
+    from nexuskit.backend.clock import Clock
+    from nexuskit.backend.history.transaction import Draw
+    from nexuskit.backend.matching.queues import Matching
+
+
+class NexusTask(NamedTuple):
+    """A request that waits for a worker's answer.
+
+    Attributes:
+        number: names it, in its token.
+        request: what the worker is given.
+        until: when the caller gives up (ns).
+        answer: where the worker's answer goes.
+    """
+
+    number: str
+    request: Request
+    until: int
+    answer: asyncio.Future[Response | Failure]
+
+
+class NexusTasks:
+    """Requests for workers' task queues."""
+
+    def __init__(self, matching: Matching[object], clock: Clock, draw: Draw) -> None:
+        self._matching = matching
+        self._clock = clock
+        self._draw = draw
+        self._waiting: dict[str, NexusTask] = {}
+
+    async def ask(self, namespace_id: str, queue: str, request: Request, until: int) -> Response | Failure:
+        """Send a request to a task queue, and wait for a worker's answer until the moment `until` (ns).
+
+        Returns:
+            What the worker answered: a response, or a handler error; UPSTREAM_TIMEOUT if nobody did in time.
+        """
+        destination = Destination("nexus", namespace_id, queue)
+        answer: asyncio.Future[Response | Failure] = asyncio.get_running_loop().create_future()
+        task = NexusTask(self._draw.uuid(), request, until, answer)
+        self._waiting[task.number] = task
+        timeout = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
+        alarm = self._clock.at(until, lambda: answer.done() or answer.set_result(timeout))
+        self._matching.offer(destination, task.number, task)
+        try:
+            return await answer
+        finally:
+            alarm.cancel()
+            self._waiting.pop(task.number, None)
+            self._matching.withdraw(destination, task.number)
+
+    def waits(self, task: NexusTask) -> bool:
+        """Whether somebody still waits for the answer."""
+        return task.number in self._waiting and not task.answer.done()
+
+    def settle(self, number: str, answer: Response | Failure) -> None:
+        """A worker's answer.
+
+        Raises:
+            StatusError: NOT_FOUND, if nobody waits for it.
+        """
+        task = self._waiting.get(number)
+        if task is None or task.answer.done():
+            raise not_found("Nexus task not found or already expired: its caller has been answered, or has given up.")
+        task.answer.set_result(answer)

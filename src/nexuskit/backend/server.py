@@ -1,0 +1,186 @@
+"""One backend, running: the database opened, the parts put together, the doors open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from temporalio.client import Client
+
+import nexuskit
+from nexuskit.backend.clock import Clock, RealClock
+from nexuskit.backend.draw import Draw
+from nexuskit.backend.engine import Engine
+from nexuskit.backend.frontend.grpc_server import start_grpc
+from nexuskit.backend.frontend.http_server import HttpServer
+from nexuskit.backend.history.callback import Callback
+from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.namespaces import Namespace, Namespaces
+from nexuskit.backend.nexus.callbacks import Callbacks
+from nexuskit.backend.nexus.endpoints import Endpoints
+from nexuskit.backend.nexus.operations import Operations
+from nexuskit.backend.nexus.tasks import NexusTasks
+from nexuskit.backend.services import Services
+from nexuskit.backend.store.database import MEMORY, open_database
+from nexuskit.backend.store.reader import read_everything
+
+if TYPE_CHECKING:
+    import os
+    from typing import Any
+
+    import grpc.aio
+
+    from nexuskit.backend.store.database import Database
+
+log = logging.getLogger("nexuskit.backend")
+
+DEFAULT_NAMESPACE = "default"
+"""Exists always, as programs written for Temporal expect."""
+GRACE_S = 0.5
+"""Seconds that requests under way are given when the backend stops; long polls are ended at once."""
+
+_PUT_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+
+
+class Backend:
+    """A running backend.
+
+    Attributes:
+        address: host and port of its gRPC door, for `temporalio.client.Client.connect`.
+        http_address: URL of its HTTP door.
+        database: the path of its file, or ":memory:".
+    """
+
+    def __init__(self, services: Services, grpc_server: grpc.aio.Server, http_server: HttpServer, host: str, port: int, database: str) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"{shown}:{port}"
+        self.http_address = f"http://{shown}:{http_server.port}"
+        self.database = database
+        self._services = services
+        self._grpc_server = grpc_server
+        self._http_server = http_server
+
+    async def client(self, namespace: str = DEFAULT_NAMESPACE, **options: Any) -> Client:
+        """A connected client of a namespace.
+
+        Args:
+            namespace: its name.
+            options: what else `temporalio.client.Client.connect` takes.
+        """
+        return await Client.connect(self.address, namespace=namespace, **options)
+
+    async def add_namespace(self, name: str) -> None:
+        """Make a namespace, unless there is one of that name."""
+        namespaces = self._services.namespaces
+        if not namespaces.has(name):
+            made = Namespace(id=self._services.draw.uuid(), name=name, created=self._services.clock.now())
+            await namespaces.add(made).wait()
+
+    async def stop(self) -> None:
+        """End long polls, answer what is under way, write what is there, and close the database."""
+        await self._grpc_server.stop(GRACE_S)
+        await self._http_server.stop()
+        await self._services.engine.close()
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    db: str | os.PathLike[str] = MEMORY,
+    *,
+    namespaces: Iterable[str] = (),
+    host: str = "127.0.0.1",
+    port: int = 0,
+    http_port: int = 0,
+    clock: Clock | None = None,
+    draw: Draw | None = None,
+) -> AsyncIterator[Backend]:
+    """Run a backend inside the current event loop, for as long as the `async with` lasts.
+
+    Args:
+        db: the database file, made if there is none; ":memory:" keeps nothing.
+        namespaces: namespaces to make, beside "default".
+        host: the address to listen on.
+        port: for gRPC; 0 for a free one.
+        http_port: for HTTP; 0 for a free one.
+        clock: time; the machine's by default.
+        draw: randomness; the system's by default.
+
+    Raises:
+        StartError: a port is in use, the database is held by another process or is of a newer version.
+    """
+    backend = await start(db, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
+    try:
+        for name in (DEFAULT_NAMESPACE, *namespaces):
+            await backend.add_namespace(name)
+        yield backend
+    finally:
+        await backend.stop()
+
+
+async def start(
+    db: str | os.PathLike[str],
+    *,
+    host: str,
+    port: int,
+    http_port: int,
+    clock: Clock | None = None,
+    draw: Draw | None = None,
+) -> Backend:
+    """Open the database, go on with what is in it, and open the doors. Whoever calls this calls `Backend.stop`."""
+    database = await asyncio.to_thread(open_database, db)
+    clock, draw = clock or RealClock(), draw or Draw()
+    engine = Engine(database, clock, draw)
+    try:
+        services = await _load(engine, clock, draw)
+        shown = MEMORY if database.directory else str(Path(database.path))
+        http_server = HttpServer(services, host, http_port, shown)
+        try:
+            grpc_server, bound = await start_grpc(services, host, port)
+        except BaseException:
+            await http_server.stop()
+            raise
+        await http_server.start()
+    except BaseException:
+        await engine.close()
+        raise
+    log.debug("serving %s on %s:%d", shown, host, bound)
+    return Backend(services, grpc_server, http_server, host, bound, shown)
+
+
+async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
+    everything = await engine.store.reader.run(read_everything)
+    namespaces = Namespaces(engine.store)
+    namespaces.load(everything.namespaces)
+    endpoints = Endpoints(engine.store, namespaces)
+    endpoints.load(everything.endpoints)
+    meta = dict(everything.meta)
+    fresh = {"cluster_id": draw.uuid().encode(), "callback_key": draw.key()}
+    missing = {key: value for key, value in fresh.items() if key not in meta}
+    if missing:
+        group, ticket = engine.store.group()
+        for key, value in missing.items():
+            group.add(_PUT_META, (key, value))
+        await ticket.wait()
+        meta |= missing
+    key = meta["callback_key"]
+    nexus_tasks = NexusTasks(engine.tasks, clock, draw)
+    engine.endpoints = endpoints.ids
+    engine.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
+    engine.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
+    engine.resume(everything.entries, everything.last_execution)
+    return Services(
+        version=nexuskit.__version__,
+        cluster_id=meta["cluster_id"].decode(),
+        started=clock.now(),
+        callback_key=key,
+        clock=clock,
+        draw=draw,
+        engine=engine,
+        namespaces=namespaces,
+        endpoints=endpoints,
+        nexus_tasks=nexus_tasks,
+    )

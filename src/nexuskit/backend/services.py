@@ -1,0 +1,60 @@
+"""What the frontend's handlers work with: the parts of one backend, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nexuskit.backend.errors import not_found
+from nexuskit.backend.history import workflow_task
+
+if TYPE_CHECKING:
+    from nexuskit.backend import tokens
+    from nexuskit.backend.clock import Clock
+    from nexuskit.backend.draw import Draw
+    from nexuskit.backend.engine import Engine, Resident
+    from nexuskit.backend.history.state import Destination
+    from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.nexus.endpoints import Endpoints
+    from nexuskit.backend.nexus.tasks import NexusTasks
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one backend.
+
+    Attributes:
+        version: of nexuskit.
+        cluster_id: names this database, for as long as it exists.
+        started: when this process opened it (ns).
+        callback_key: signs callback tokens.
+    """
+
+    version: str
+    cluster_id: str
+    started: int
+    callback_key: bytes
+    clock: Clock
+    draw: Draw
+    engine: Engine
+    namespaces: Namespaces
+    endpoints: Endpoints
+    nexus_tasks: NexusTasks
+
+    async def resident(self, token: tokens.TaskToken) -> Resident:
+        """The execution that a task token names.
+
+        Raises:
+            StatusError: NOT_FOUND, if it is not there, or is another one by now.
+        """
+        resident = await self.engine.get(token.execution)
+        info = resident.execution.info
+        if info.run_id != token.run_id or info.namespace_id != token.namespace_id:
+            raise not_found(f"workflow execution not found: the task token names run {token.run_id}, which is not there")
+        return resident
+
+    async def abandon_sticky_queue(self, destination: Destination) -> None:
+        """Nobody polls a sticky queue any more: what waits in it goes to the workflow's own queue at once."""
+        for waiting in self.engine.tasks.waiting(destination):
+            resident = await self.engine.get(waiting.execution)
+            self.engine.run(resident, workflow_task.leave_sticky)

@@ -1,0 +1,197 @@
+"""A commit group: what many requests changed, written by one transaction of SQLite with one fsync.
+
+Pure: what goes in, and which statements come out, is decided here; the writer thread only carries them out. Of a row that
+changed twice within a group only the last is written, and one that came and went within it is not written at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from nexuskit.backend.history.state import Change, Execution, Info, Key, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from temporalio.api.history.v1 import HistoryEvent
+
+Statement = tuple[str, list[tuple[Any, ...]]]
+"""SQL, and the parameters of each time it is to be run."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+INSERT_EXECUTION = (
+    "INSERT INTO executions (id, namespace, workflow_id, run_id, workflow_type, status, start_time, close_time, info)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+UPDATE_EXECUTION = "UPDATE executions SET info = ? WHERE id = ?"
+# Only this one names indexed columns: SQLite touches the indexes of every column that a statement names.
+CLOSE_EXECUTION = "UPDATE executions SET info = ?, status = ?, close_time = ? WHERE id = ?"
+SET_CURRENT = "INSERT OR REPLACE INTO current_runs (namespace, workflow_id, execution) VALUES (?, ?, ?)"
+PUT_ROW = (
+    "INSERT OR REPLACE INTO pending (execution, kind, key, due, destination, queue, ready, stamp, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+REMOVE_ROW = "DELETE FROM pending WHERE execution = ? AND kind = ? AND key = ?"
+PUT_EVENTS = "INSERT INTO events (execution, first_id, last_id, body) VALUES (?, ?, ?, ?)"
+
+
+class Batch(NamedTuple):
+    """Events written together, as a serialised `History`."""
+
+    first_id: int
+    last_id: int
+    body: bytes
+
+
+class _Touched:
+    """An execution that the group writes."""
+
+    __slots__ = ("batches", "closed", "execution", "new", "rows")
+
+    def __init__(self, execution: Execution, *, new: bool) -> None:
+        self.execution = execution
+        self.new = new
+        self.closed = False
+        self.batches: list[Batch] = []
+        self.rows: dict[tuple[str, Key], tuple[Row | None, Row | None]] = {}
+
+
+class Group:
+    """What is to be committed together.
+
+    Attributes:
+        executions: number of each execution that it writes → what it writes.
+    """
+
+    def __init__(self) -> None:
+        self.executions: dict[int, _Touched] = {}
+        self._current: dict[tuple[str, str], int] = {}
+        self._others: list[tuple[str, tuple[Any, ...]]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.executions or self._current or self._others)
+
+    def add_execution(self, execution: Execution, changes: Iterable[Change], batch: Batch | None, *, new: bool) -> None:
+        """A settled transaction of one execution."""
+        touched = self.executions.get(execution.id)
+        if touched is None:
+            touched = self.executions[execution.id] = _Touched(execution, new=new)
+        touched.closed = touched.closed or not execution.info.running
+        if batch is not None:
+            touched.batches.append(batch)
+        for change in changes:
+            place = (change.kind, change.key)
+            first = touched.rows[place][0] if place in touched.rows else change.before
+            touched.rows[place] = (first, change.after)
+
+    def set_current(self, namespace: str, workflow_id: str, execution: int) -> None:
+        """That execution is the newest run of the workflow id."""
+        self._current[namespace, workflow_id] = execution
+
+    def add(self, sql: str, parameters: tuple[Any, ...], undo: Callable[[], None] | None = None) -> None:
+        """One more statement; `undo` reverts what was changed in memory with it, should the group fail."""
+        self._others.append((sql, parameters))
+        if undo is not None:
+            self._undo.append(undo)
+
+    def on_failure(self, undo: Callable[[], None]) -> None:
+        """Revert something in memory, should the group fail."""
+        self._undo.append(undo)
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Do this once the group is on disk."""
+        self._after.append(call)
+
+    def committed(self) -> None:
+        """The group is on disk."""
+        for call in self._after:
+            call()
+
+    def failed(self) -> None:
+        """The group never was: newest changes are reverted first."""
+        for undo in reversed(self._undo):
+            undo()
+
+    def statements(self) -> list[Statement]:
+        """What the writer is to run, in order, within one transaction."""
+        by_sql: dict[str, list[tuple[Any, ...]]] = {}
+        for touched in self.executions.values():
+            info = touched.execution.info
+            if touched.new:
+                by_sql.setdefault(INSERT_EXECUTION, []).append(_execution_columns(touched.execution.id, info))
+            elif touched.closed:
+                columns = (_encode(info), info.status, info.close_time, touched.execution.id)
+                by_sql.setdefault(CLOSE_EXECUTION, []).append(columns)
+            else:
+                by_sql.setdefault(UPDATE_EXECUTION, []).append((_encode(info), touched.execution.id))
+            if touched.batches:
+                by_sql.setdefault(PUT_EVENTS, []).append((touched.execution.id, *_joined(touched.batches)))
+            for (kind, key), (before, after) in touched.rows.items():
+                if after is not None:
+                    by_sql.setdefault(PUT_ROW, []).append(_row_columns(touched.execution.id, info, kind, key, after))
+                elif before is not None:
+                    by_sql.setdefault(REMOVE_ROW, []).append((touched.execution.id, kind, key))
+        if self._current:
+            by_sql[SET_CURRENT] = [(*place, execution) for place, execution in self._current.items()]
+        return [*by_sql.items(), *((sql, [parameters]) for sql, parameters in self._others)]
+
+
+def batch(events: list[HistoryEvent]) -> Batch | None:
+    """Events of one transaction as a batch; None for none.
+
+    A `History` is a repeated field, so the bytes of two batches, one after the other, are the bytes of both.
+    """
+    if not events:
+        return None
+    body = b"".join(_field(event.SerializeToString()) for event in events)
+    return Batch(events[0].event_id, events[-1].event_id, body)
+
+
+def _field(event: bytes) -> bytes:
+    """Field 1 of `temporal.api.history.v1.History`, length-delimited (protobuf's encoding guide, "Length-Delimited Records")."""
+    size = len(event)
+    prefix = bytearray(b"\x0a")
+    while size > 0x7F:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix) + event
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    return Batch(batches[0].first_id, batches[-1].last_id, b"".join(each.body for each in batches))
+
+
+def _execution_columns(number: int, info: Info) -> tuple[Any, ...]:
+    return (
+        number,
+        info.namespace_id,
+        info.workflow_id,
+        info.run_id,
+        info.workflow_type,
+        info.status,
+        info.start_time,
+        info.close_time,
+        _encode(info),
+    )
+
+
+def _row_columns(number: int, info: Info, kind: str, key: Key, row: Row) -> tuple[Any, ...]:
+    index = row.index(info)
+    destination = index.destination
+    return (
+        number,
+        kind,
+        key,
+        index.due,
+        destination.kind if destination else None,
+        destination.queue if destination else None,
+        index.ready,
+        index.stamp,
+        _encode(row),
+    )

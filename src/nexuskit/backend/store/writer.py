@@ -1,0 +1,62 @@
+"""The one thread that writes: it takes a group's statements, runs them in one transaction, and says how that went."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nexuskit.backend.store.group import Statement
+
+Done = "Callable[[BaseException | None], None]"
+
+
+class Writer:
+    """A thread with one connection; groups are written one after another."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._work: queue.SimpleQueue[tuple[list[Statement], Callable[[BaseException | None], None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name="nexuskit-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, statements: list[Statement], done: Callable[[BaseException | None], None]) -> None:
+        """Commit these; `done` is called on the writer's thread, with None once they are on disk, else with the error."""
+        self._work.put((statements, done))
+
+    def close(self) -> None:
+        """Write what is there, then end."""
+        self._work.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            statements, done = work
+            error: BaseException | None = None
+            try:
+                self._commit(statements)
+            except Exception as caught:  # handed to `done`, which fails the group with it
+                error = caught
+            done(error)
+
+    def _commit(self, statements: list[Statement]) -> None:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for sql, parameters in statements:
+                if len(parameters) == 1:
+                    execute(sql, parameters[0])
+                else:
+                    self._connection.executemany(sql, parameters)
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise

@@ -1,0 +1,63 @@
+"""Makes the reference part of docs/cli.md from the commands: `python -m nexuskit.cli.reference docs/cli.md`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from nexuskit.cli.app import app
+
+BEGIN = "<!-- from here: made by `python -m nexuskit.cli.reference docs/cli.md` -->"
+END = "<!-- to here -->"
+
+
+def reference() -> str:
+    """The commands and their options, as Markdown; the same whatever version of Typer is installed."""
+    group = typer.main.get_command(app)
+    if not isinstance(group, TyperGroup):
+        raise TypeError(f"nexus has more than one command, so it is a group, not {type(group).__name__}")
+    parts = [f"### nexus\n\n{_text(group.help)}\n\n{_options(group)}"]
+    for name, command in group.commands.items():
+        if isinstance(command, TyperCommand):
+            parts.append(f"### nexus {name}\n\n{_text(command.help)}\n\n{_options(command)}")
+    return "\n\n".join(parts)
+
+
+def rewritten(document: str) -> str:
+    """The document with its reference part made new.
+
+    Raises:
+        ValueError: It does not have the two marks between which the reference stands.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the document has no {BEGIN!r} with a {END!r} after it")
+    return f"{before}{BEGIN}\n{reference()}\n{END}{after}"
+
+
+def _text(text: str | None) -> str:
+    return inspect.cleandoc(text or "")
+
+
+def _options(command: TyperCommand | TyperGroup) -> str:
+    rows = ["| option | default | meaning |", "| --- | --- | --- |"]
+    rows += [_row(option) for option in command.params if isinstance(option, TyperOption)]
+    return "\n".join(rows)
+
+
+def _row(option: TyperOption) -> str:
+    names = ", ".join(option.opts)
+    usage = f"{names} {option.metavar}" if option.metavar else names
+    default = option.default
+    shown = "" if default is None or default is False or option.multiple else f"`{default}`"
+    return f"| `{usage}` | {shown} | {_text(option.help)} |"
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,153 @@
+"""What a behaviour test gets: a server with two namespaces, and names that no other test uses."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import grpc.aio
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from tests.support.raw import Namespace, wait_until_callable
+from tests.support.samples import ACTIVITIES, WORKFLOWS, PaymentsHandler
+from tests.support.servers import Server, serve, why_not
+
+CALLERS = "orders"
+HANDLERS = "payments"
+
+_session = uuid.uuid4().hex[:6]
+"""A real server may outlive the session, and so may what the tests made there."""
+
+_numbers = itertools.count(1)
+
+
+def fresh_name(what: str) -> str:
+    """A name that nothing has yet."""
+    return f"{what}-{_session}-{next(_numbers)}"
+
+
+
+@pytest.fixture(scope="session")
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    """The server under test, one for the session; `--server` chooses it."""
+    reason = why_not(request.param)
+    if reason:
+        pytest.skip(reason)
+    async with serve(request.param, [CALLERS, HANDLERS]) as running:
+        yield running
+
+
+@pytest.fixture
+def embedded_only(server: Server) -> None:
+    """For what the embedded backend does and a real server does not."""
+    if server.kind != "embedded":
+        pytest.skip("a real server does otherwise")
+
+
+@pytest.fixture(scope="session")
+async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
+    """A connection for calls by hand."""
+    async with grpc.aio.insecure_channel(server.address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def orders(channel: grpc.aio.Channel) -> Namespace:
+    """The callers' namespace, for calls by hand."""
+    return Namespace(CALLERS, channel)
+
+
+@pytest.fixture(scope="session")
+def payments(channel: grpc.aio.Channel) -> Namespace:
+    """The handlers' namespace, for calls by hand."""
+    return Namespace(HANDLERS, channel)
+
+
+@pytest.fixture
+def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Makes names that no other test uses, from the test's own, so that a server's log tells whose they are."""
+    test = re.sub("[^a-z0-9]+", "-", request.node.originalname.removeprefix("test_").lower())[:60].strip("-")
+    return lambda what: fresh_name(f"{what}-{test}")
+
+
+@pytest.fixture
+def queue(unique: Callable[[str], str]) -> str:
+    """A task queue of this test alone."""
+    return unique("queue")
+
+
+@pytest.fixture
+def workflow_id(unique: Callable[[str], str]) -> str:
+    """A workflow id of this test alone."""
+    return unique("order")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint and the queue in `payments` that it routes to."""
+
+    name: str
+    queue: str
+
+
+@pytest.fixture
+async def make_endpoint(
+    server: Server, orders: Namespace, payments: Namespace, unique: Callable[[str], str]
+) -> Callable[[], Awaitable[Endpoint]]:
+    """Makes endpoints of this test alone, each ready to be called."""
+
+    async def make() -> Endpoint:
+        made = Endpoint(unique("endpoint"), unique("nexus"))
+        await payments.create_endpoint(made.name, made.queue)
+        if server.kind == "real":
+            await wait_until_callable(orders, made.name)
+        return made
+
+    return make
+
+
+@pytest.fixture
+async def endpoint(make_endpoint: Callable[[], Awaitable[Endpoint]]) -> Endpoint:
+    """An endpoint of this test alone, ready to be called."""
+    return await make_endpoint()
+
+
+@dataclass(frozen=True)
+class Teams:
+    """temporalio's own clients, with a worker running for each: callers in `orders`, handlers in `payments`."""
+
+    orders: Client
+    payments: Client
+    orders_queue: str
+    payments_queue: str
+    endpoint: str
+
+
+@pytest.fixture(scope="session")
+async def teams(server: Server, orders: Namespace, payments: Namespace) -> AsyncIterator[Teams]:
+    """Two unmodified temporalio workers with the workflows of `tests.support.samples`, one pair for the session."""
+    made = Teams(
+        await Client.connect(server.address, namespace=CALLERS),
+        await Client.connect(server.address, namespace=HANDLERS),
+        fresh_name("orders-team"),
+        fresh_name("payments-team"),
+        fresh_name("payments-team"),
+    )
+    await payments.create_endpoint(made.endpoint, made.payments_queue)
+    if server.kind == "real":
+        await wait_until_callable(orders, made.endpoint)
+    callers = Worker(made.orders, task_queue=made.orders_queue, workflows=WORKFLOWS, activities=ACTIVITIES)
+    handlers = Worker(
+        made.payments,
+        task_queue=made.payments_queue,
+        workflows=WORKFLOWS,
+        activities=ACTIVITIES,
+        nexus_service_handlers=[PaymentsHandler()],
+    )
+    async with callers, handlers:
+        yield made

@@ -1,0 +1,49 @@
+"""What a client asks before anything else: who are you, are you well."""
+
+import grpc
+import grpc.aio
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
+from temporalio.client import Client
+
+from tests.support.raw import Namespace, refusal
+from tests.support.servers import Server
+
+HEALTH = "/grpc.health.v1.Health/Check"
+SERVING = b"\x08\x01"
+
+
+def health_request(service: str) -> bytes:
+    """A `HealthCheckRequest`: its one field is the service's name."""
+    return b"\x0a" + bytes([len(service)]) + service.encode() if service else b""
+
+
+async def test_system_info_names_a_version_and_what_the_server_can_do(orders: Namespace) -> None:
+    info = await orders.service.GetSystemInfo(GetSystemInfoRequest())
+    assert info.server_version
+    assert info.capabilities.nexus
+    assert info.capabilities.sdk_metadata
+    assert info.capabilities.encoded_failure_attributes
+    assert info.capabilities.internal_error_differentiation
+    assert info.capabilities.activity_failure_include_heartbeat
+
+
+async def test_health_is_serving_for_the_server_and_for_the_workflow_service(channel: grpc.aio.Channel) -> None:
+    check = channel.unary_unary(HEALTH)
+    assert await check(health_request("")) == SERVING
+    assert await check(health_request("temporal.api.workflowservice.v1.WorkflowService")) == SERVING
+
+
+async def test_health_of_an_unknown_service_is_not_found(channel: grpc.aio.Channel) -> None:
+    refused = await refusal(channel.unary_unary(HEALTH)(health_request("no.such.Service")))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_sdk_connects_and_finds_the_server_healthy(server: Server) -> None:
+    client = await Client.connect(server.address, namespace="orders")
+    assert await client.service_client.check_health()
+
+
+async def test_a_namespace_tells_its_limits(orders: Namespace) -> None:
+    described = await orders.service.DescribeNamespace(DescribeNamespaceRequest(namespace="orders"))
+    limits = described.namespace_info.limits
+    assert (limits.blob_size_limit_error, limits.memo_size_limit_error) == (2 * 1024 * 1024, 2 * 1024 * 1024)

@@ -1,0 +1,1 @@
+"""What the tests share: servers to run against, raw gRPC calls, and sample workflows."""

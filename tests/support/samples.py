@@ -1,0 +1,232 @@
+"""Workflows, activities and Nexus handlers as users write them, run by temporalio's own worker.
+
+Nothing but temporalio and nexusrpc is imported here: the workflow sandbox loads this module anew for each workflow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import nexusrpc
+import nexusrpc.handler
+from temporalio import activity, nexus, workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, NexusOperationError
+
+
+@dataclass(frozen=True)
+class Payment:
+    """What a caller sends."""
+
+    order: str
+    cents: int = 100
+    card: str = "good"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a caller gets."""
+
+    order: str
+    charged: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """One error of a chain of causes, as the workflow that caught it saw it."""
+
+    kind: str
+    message: str
+    type: str | None = None
+    retryable: bool | None = None
+    details: list[Any] = field(default_factory=list)
+
+
+@nexusrpc.service
+class Payments:
+    """The operations of the payments team."""
+
+    quote: nexusrpc.Operation[Payment, int]
+    """Answers at once."""
+    process: nexusrpc.Operation[Payment, Receipt]
+    """A workflow answers."""
+    misbehave: nexusrpc.Operation[str, str]
+    """Fails at once, in the way that the input names."""
+    misbehave_later: nexusrpc.Operation[str, str]
+    """A workflow fails in the way that the input names."""
+
+
+@workflow.defn
+class ProcessPayment:
+    """Charges the card, waits, and gives a receipt."""
+
+    @workflow.run
+    async def run(self, payment: Payment) -> Receipt:
+        charged = await workflow.execute_activity(
+            charge, payment, start_to_close_timeout=timedelta(seconds=10), retry_policy=RetryPolicy(maximum_attempts=1)
+        )
+        await asyncio.sleep(0.01)
+        return Receipt(payment.order, charged)
+
+
+@workflow.defn
+class Misbehave:
+    """Ends in the way that its input names."""
+
+    @workflow.run
+    async def run(self, way: str) -> str:
+        match way:
+            case "application error":
+                raise ApplicationError("card declined", {"reason": "no money"}, type="CardDeclined")
+            case "non-retryable application error":
+                raise ApplicationError("card declined", type="CardDeclined", non_retryable=True)
+            case "activity failed":
+                payment = Payment("an order", card="declined")
+                return str(await workflow.execute_activity(charge, payment, start_to_close_timeout=timedelta(seconds=10)))
+            case "run timeout":
+                await asyncio.sleep(3600)
+                return "unreachable"
+            case _:
+                return way
+
+
+@activity.defn
+async def charge(payment: Payment) -> int:
+    """Takes the money unless the card is bad."""
+    if payment.card == "declined":
+        raise ApplicationError("card declined", {"reason": "no money"}, type="CardDeclined", non_retryable=True)
+    return payment.cents
+
+
+@nexusrpc.handler.service_handler(service=Payments)
+class PaymentsHandler:
+    """The handlers of the payments team."""
+
+    @nexusrpc.handler.sync_operation
+    async def quote(self, ctx: nexusrpc.handler.StartOperationContext, payment: Payment) -> int:
+        return payment.cents // 50
+
+    @nexus.workflow_run_operation
+    async def process(
+        self, ctx: nexus.WorkflowRunOperationContext, payment: Payment
+    ) -> nexus.WorkflowHandle[Receipt]:
+        return await ctx.start_workflow(ProcessPayment.run, payment, id=f"payment-{payment.order}")
+
+    @nexusrpc.handler.sync_operation
+    async def misbehave(self, ctx: nexusrpc.handler.StartOperationContext, way: str) -> str:
+        match way:
+            case "operation failed":
+                raise nexusrpc.OperationError("no money", state=nexusrpc.OperationErrorState.FAILED)
+            case "operation failed, with a cause":
+                raise nexusrpc.OperationError(
+                    "no money", state=nexusrpc.OperationErrorState.FAILED
+                ) from ApplicationError("card declined", {"reason": "no money"}, type="CardDeclined")
+            case "operation cancelled":
+                raise nexusrpc.OperationError("called off", state=nexusrpc.OperationErrorState.CANCELED)
+            case "non-retryable application error":
+                raise ApplicationError("card declined", {"reason": "no money"}, type="CardDeclined", non_retryable=True)
+            case "internal, not to be retried":
+                raise nexusrpc.HandlerError(
+                    "broken for good", type=nexusrpc.HandlerErrorType.INTERNAL, retryable_override=False
+                )
+            case _:
+                raise nexusrpc.HandlerError("refused", type=nexusrpc.HandlerErrorType[way])
+
+    @nexus.workflow_run_operation
+    async def misbehave_later(
+        self, ctx: nexus.WorkflowRunOperationContext, way: str
+    ) -> nexus.WorkflowHandle[str]:
+        timeout = timedelta(seconds=1) if way == "run timeout" else None
+        return await ctx.start_workflow(
+            Misbehave.run, way, id=f"misbehave-{ctx.request_id}", run_timeout=timeout
+        )
+
+
+@workflow.defn
+class PlaceOrder:
+    """Asks for a quote, then for the payment."""
+
+    @workflow.run
+    async def run(self, endpoint: str, payment: Payment) -> Receipt:
+        payments = workflow.create_nexus_client(service=Payments, endpoint=endpoint)
+        timeout = timedelta(seconds=30)
+        quote = await payments.execute_operation(Payments.quote, payment, schedule_to_close_timeout=timeout)
+        receipt = await payments.execute_operation(Payments.process, payment, schedule_to_close_timeout=timeout)
+        return Receipt(receipt.order, receipt.charged + quote)
+
+
+@workflow.defn
+class CatchError:
+    """Runs one operation that fails, and tells what it caught."""
+
+    @workflow.run
+    async def run(self, endpoint: str, operation: str, way: str, service: str = "Payments") -> list[Link]:
+        client: Any = workflow.create_nexus_client(service=service, endpoint=endpoint)
+        try:
+            await client.execute_operation(
+                operation, way, output_type=str, schedule_to_close_timeout=timedelta(seconds=30)
+            )
+        except NexusOperationError as error:
+            return chain(error)
+        return []
+
+
+@workflow.defn
+class CatchActivityError:
+    """Runs one activity that fails, and tells what it caught."""
+
+    @workflow.run
+    async def run(self, attempts: int) -> list[Link]:
+        policy = RetryPolicy(maximum_attempts=attempts, initial_interval=timedelta(milliseconds=10))
+        try:
+            await workflow.execute_activity(
+                always_fails, start_to_close_timeout=timedelta(seconds=10), retry_policy=policy
+            )
+        except ActivityError as error:
+            return chain(error)
+        return []
+
+
+@activity.defn
+async def always_fails() -> None:
+    """Says in its error which attempt it was."""
+    raise ApplicationError(f"attempt {activity.info().attempt}", type="OutOfStock")
+
+
+@workflow.defn
+class WaitThenAnswer:
+    """Waits as long as it is told, then gives the value back."""
+
+    @workflow.run
+    async def run(self, seconds: float, value: Any) -> Any:
+        await asyncio.sleep(seconds)
+        return value
+
+
+def chain(error: BaseException | None) -> list[Link]:
+    """An error and its causes."""
+    links: list[Link] = []
+    while error is not None:
+        links.append(
+            Link(
+                kind=type(error).__name__,
+                message=error.message if isinstance(error, FailureError | nexusrpc.HandlerError) else str(error),
+                type=_type_of(error),
+                retryable=error.retryable if isinstance(error, nexusrpc.HandlerError) else None,
+                details=list(error.details) if isinstance(error, ApplicationError) else [],
+            )
+        )
+        error = error.__cause__
+    return links
+
+
+def _type_of(error: BaseException) -> str | None:
+    found = getattr(error, "type", None)
+    return getattr(found, "name", found)
+
+
+WORKFLOWS = [ProcessPayment, Misbehave, PlaceOrder, CatchError, CatchActivityError, WaitThenAnswer]
+ACTIVITIES = [charge, always_fails]
