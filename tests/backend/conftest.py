@@ -31,7 +31,6 @@ def fresh_name(what: str) -> str:
     return f"{what}-{_session}-{next(_numbers)}"
 
 
-
 @pytest.fixture(scope="session")
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """The server under test, one for the session; `--server` chooses it."""

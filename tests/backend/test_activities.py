@@ -24,6 +24,7 @@ from tests.support.raw import (
     event_names,
     payloads,
     refusal,
+    refusals,
     result_of,
     retry_policy,
     schedule_activity,
@@ -289,12 +290,10 @@ async def test_an_activity_can_be_answered_once_only(
         orders.complete_activity(task) if first == "completed" else orders.fail_activity(task, application_failure())
     )
     history = await orders.history(workflow_id)
-    for again in (
-        orders.complete_activity(task),
-        orders.fail_activity(task, application_failure()),
-        heartbeat(orders, task),
-    ):
-        refused = await refusal(again)
+    again = await refusals(
+        orders.complete_activity(task), orders.fail_activity(task, application_failure()), heartbeat(orders, task)
+    )
+    for refused in again:
         assert refused.code == grpc.StatusCode.NOT_FOUND
         assert "activity" in refused.message.lower()
         refused.detail(NotFoundFailure)
@@ -308,8 +307,8 @@ async def test_an_activity_of_a_closed_workflow_is_not_found(orders: Namespace, 
     task = await orders.poll_activity_task(queue)
     await orders.run_workflow_task(queue, complete_workflow())
     closed = await orders.history(workflow_id)
-    for call in (orders.complete_activity(task), heartbeat(orders, task)):
-        assert (await refusal(call)).code == grpc.StatusCode.NOT_FOUND
+    for refused in await refusals(orders.complete_activity(task), heartbeat(orders, task)):
+        assert refused.code == grpc.StatusCode.NOT_FOUND
     assert await orders.history(workflow_id) == closed
 
 

@@ -110,9 +110,7 @@ async def test_a_long_poll_ends_before_the_clients_deadline_with_a_token_to_go_o
     orders: Namespace, workflow_id: str, queue: str
 ) -> None:
     await orders.start(workflow_id, queue)
-    empty = await read(
-        orders, workflow_id, wait_new_event=True, history_event_filter_type=CLOSE_EVENT, timeout=2
-    )
+    empty = await read(orders, workflow_id, wait_new_event=True, history_event_filter_type=CLOSE_EVENT, timeout=2)
     assert not empty.history.events
     assert empty.next_page_token
     await orders.run_workflow_task(queue, complete_workflow("done"))

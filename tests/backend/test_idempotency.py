@@ -33,12 +33,8 @@ def callback_of(task: PollNexusTaskQueueResponse) -> Callback:
 
 async def test_a_start_repeated_gives_the_same_run(orders: Namespace, workflow_id: str, queue: str) -> None:
     request_id = str(uuid4())
-    first = await orders.service.StartWorkflowExecution(
-        orders.start_request(workflow_id, queue, request_id=request_id)
-    )
-    again = await orders.service.StartWorkflowExecution(
-        orders.start_request(workflow_id, queue, request_id=request_id)
-    )
+    first = await orders.service.StartWorkflowExecution(orders.start_request(workflow_id, queue, request_id=request_id))
+    again = await orders.service.StartWorkflowExecution(orders.start_request(workflow_id, queue, request_id=request_id))
     assert again == first
     assert again.started
     assert len(await orders.history(workflow_id)) == 2
@@ -50,9 +46,7 @@ async def test_a_start_repeated_after_the_run_is_closed_gives_that_run(
     request_id = str(uuid4())
     run_id = await orders.start(workflow_id, queue, request_id=request_id)
     await orders.run_workflow_task(queue, complete_workflow())
-    again = await orders.service.StartWorkflowExecution(
-        orders.start_request(workflow_id, queue, request_id=request_id)
-    )
+    again = await orders.service.StartWorkflowExecution(orders.start_request(workflow_id, queue, request_id=request_id))
     assert again.run_id == run_id
     assert again.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED
     assert len(await orders.history(workflow_id)) == 5

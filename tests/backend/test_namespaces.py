@@ -161,9 +161,7 @@ async def test_an_update_of_an_unknown_namespace_is_not_found(orders: Namespace)
 
 async def test_an_update_cannot_shorten_the_retention_below_an_hour(orders: Namespace) -> None:
     config = NamespaceConfig(workflow_execution_retention_ttl=duration(60))
-    refused = await refusal(
-        orders.service.UpdateNamespace(UpdateNamespaceRequest(namespace="payments", config=config))
-    )
+    refused = await refusal(orders.service.UpdateNamespace(UpdateNamespaceRequest(namespace="payments", config=config)))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert "retention" in refused.message
 

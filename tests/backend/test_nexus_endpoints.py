@@ -16,7 +16,7 @@ from temporalio.api.operatorservice.v1 import (
     UpdateNexusEndpointRequest,
 )
 
-from tests.support.raw import Namespace, endpoint_spec, payload, refusal
+from tests.support.raw import Namespace, endpoint_spec, payload, refusal, refusals
 
 NAME_LIMIT = 200
 DESCRIPTION_LIMIT = 20_000
@@ -166,9 +166,7 @@ async def test_an_update_of_an_unknown_endpoint_is_not_found(orders: Namespace, 
 async def test_an_update_cannot_route_to_an_unknown_namespace(orders: Namespace, unique: Callable[[str], str]) -> None:
     spec = endpoint_spec(unique("endpoint"), "payments", "queue")
     created = await create(orders, spec)
-    refused = await refusal(
-        update(orders, created, endpoint_spec(spec.name, "no-such-team", "queue"), version=1)
-    )
+    refused = await refusal(update(orders, created, endpoint_spec(spec.name, "no-such-team", "queue"), version=1))
     assert refused.code == grpc.StatusCode.FAILED_PRECONDITION
     assert await get(orders, created.id) == created
 
@@ -185,9 +183,7 @@ async def test_an_update_cannot_take_another_endpoints_name(orders: Namespace, u
     assert await get(orders, created.id) == created
 
 
-async def test_a_deleted_endpoint_is_gone_and_its_name_is_free(
-    orders: Namespace, unique: Callable[[str], str]
-) -> None:
+async def test_a_deleted_endpoint_is_gone_and_its_name_is_free(orders: Namespace, unique: Callable[[str], str]) -> None:
     spec = endpoint_spec(unique("endpoint"), "payments", "queue")
     created = await create(orders, spec)
     await delete(orders, created.id, created.version)
@@ -214,8 +210,7 @@ async def test_deleting_needs_a_version(orders: Namespace, unique: Callable[[str
 
 @pytest.mark.parametrize("endpoint_id", ["", "not-a-uuid"])
 async def test_an_id_that_is_none_is_refused(orders: Namespace, endpoint_id: str) -> None:
-    for call in (get(orders, endpoint_id), delete(orders, endpoint_id, 1)):
-        refused = await refusal(call)
+    for refused in await refusals(get(orders, endpoint_id), delete(orders, endpoint_id, 1)):
         assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
         assert "ID" in refused.message
 
@@ -225,9 +220,7 @@ async def listed(orders: Namespace, **filters: Any) -> list[Endpoint]:
     found: list[Endpoint] = []
     token = b""
     while True:
-        page = await orders.operator.ListNexusEndpoints(
-            ListNexusEndpointsRequest(next_page_token=token, **filters)
-        )
+        page = await orders.operator.ListNexusEndpoints(ListNexusEndpointsRequest(next_page_token=token, **filters))
         if filters.get("page_size"):
             assert len(page.endpoints) <= filters["page_size"]
         found += page.endpoints
@@ -255,8 +248,6 @@ async def test_the_list_can_be_asked_for_one_name(orders: Namespace, unique: Cal
 
 @pytest.mark.parametrize("page_size", [-1, 1001])
 async def test_a_page_size_that_cannot_be_is_refused(orders: Namespace, page_size: int) -> None:
-    refused = await refusal(
-        orders.operator.ListNexusEndpoints(ListNexusEndpointsRequest(page_size=page_size))
-    )
+    refused = await refusal(orders.operator.ListNexusEndpoints(ListNexusEndpointsRequest(page_size=page_size)))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert "page_size" in refused.message

@@ -28,6 +28,7 @@ from tests.support.raw import (
     refusal,
     result_of,
     schedule_operation,
+    start_timer,
     sync_result,
     wait_until_callable,
 )
@@ -88,9 +89,7 @@ async def test_a_handler_is_told_the_service_the_operation_the_input_and_where_t
 async def test_the_handlers_headers_are_the_callers_in_lower_case_and_its_own_deadlines(
     orders: Namespace, workflow_id: str, queue: str, endpoint: Endpoint
 ) -> None:
-    task = await called(
-        orders, workflow_id, queue, endpoint, headers={"X-Trace": "7"}, schedule_to_close=60
-    )
+    task = await called(orders, workflow_id, queue, endpoint, headers={"X-Trace": "7"}, schedule_to_close=60)
     header = dict(task.request.header)
     assert header["x-trace"] == "7"
     assert "request-timeout" in header
@@ -101,9 +100,7 @@ async def test_the_handlers_headers_are_the_callers_in_lower_case_and_its_own_de
 async def test_a_scheduled_operation_is_in_history_and_pending(
     orders: Namespace, workflow_id: str, queue: str, endpoint: Endpoint
 ) -> None:
-    await called(
-        orders, workflow_id, queue, endpoint, value=1, headers={"x-trace": "7"}, schedule_to_close=60
-    )
+    await called(orders, workflow_id, queue, endpoint, value=1, headers={"x-trace": "7"}, schedule_to_close=60)
     event = (await orders.history(workflow_id))[4]
     attributes = event.nexus_operation_scheduled_event_attributes
     assert (attributes.endpoint, attributes.service, attributes.operation) == (endpoint.name, "Payments", "process")
@@ -254,7 +251,9 @@ async def test_a_workflow_that_closes_before_the_handler_answered_completes_the_
     await finish(orders, woken)
 
 
-@pytest.mark.parametrize("error_type", ["INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "UPSTREAM_TIMEOUT", "UNHEARD_OF"])
+@pytest.mark.parametrize(
+    "error_type", ["INTERNAL", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "UPSTREAM_TIMEOUT", "UNHEARD_OF"]
+)
 async def test_an_error_that_may_pass_is_tried_again_and_shown_while_it_lasts(
     orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint, error_type: str
 ) -> None:
@@ -339,7 +338,7 @@ async def test_operations_answer_in_any_order_and_each_once(
 ) -> None:
     await orders.start(workflow_id, queue)
     await orders.run_workflow_task(queue, *(schedule_operation(endpoint.name, value=number) for number in range(5)))
-    tasks = [await payments.poll_nexus_task(endpoint.queue) for _ in range(5)]
+    tasks = await asyncio.gather(*(payments.poll_nexus_task(endpoint.queue) for _ in range(5)))
     for task in reversed(tasks):
         number = int(task.request.start_operation.payload.data)
         await payments.answer_nexus_task(task, sync_result(number * 10))
@@ -396,11 +395,12 @@ async def test_a_handler_that_polls_later_gets_the_call(
     orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint
 ) -> None:
     await orders.start(workflow_id, queue)
-    await orders.run_workflow_task(queue, schedule_operation(endpoint.name))
-    async with asyncio.timeout(5):
-        while not (await orders.describe(workflow_id)).pending_nexus_operations:
-            await asyncio.sleep(0.01)
+    await orders.run_workflow_task(queue, schedule_operation(endpoint.name), start_timer("later", 0.5))
+    woken = await orders.poll_workflow_task(queue)
+    assert event_names(woken.history.events)[-3] == "TIMER_FIRED"
+    await orders.complete_workflow_task(woken)
     task = await payments.poll_nexus_task(endpoint.queue)
     await payments.answer_nexus_task(task, sync_result(1))
     woken = await orders.poll_workflow_task(queue)
+    assert event_names(woken.history.events)[-3] == "NEXUS_OPERATION_COMPLETED"
     await finish(orders, woken)

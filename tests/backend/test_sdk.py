@@ -100,7 +100,11 @@ async def test_a_failed_workflow_raises_at_its_client_with_the_whole_cause(
     if way == "activity failed":
         cause = cause.__cause__ if cause else None
     assert isinstance(cause, ApplicationError)
-    assert (cause.type, cause.message, list(cause.details)) == ("CardDeclined", "card declined", [{"reason": "no money"}])
+    assert (cause.type, cause.message, list(cause.details)) == (
+        "CardDeclined",
+        "card declined",
+        [{"reason": "no money"}],
+    )
 
 
 async def test_a_workflow_that_runs_out_of_time_raises_a_timeout_at_its_client(

@@ -83,9 +83,7 @@ async def test_an_id_is_free_again_after_its_timer_was_cancelled_in_the_same_tas
     orders: Namespace, workflow_id: str, queue: str
 ) -> None:
     await orders.start(workflow_id, queue)
-    await orders.run_workflow_task(
-        queue, start_timer("same", 3600), cancel_timer("same"), start_timer("same", 0.01)
-    )
+    await orders.run_workflow_task(queue, start_timer("same", 3600), cancel_timer("same"), start_timer("same", 0.01))
     task = await orders.poll_workflow_task(queue)
     assert fired(list(task.history.events)) == ["same"]
     await orders.complete_workflow_task(task, complete_workflow())

@@ -20,6 +20,7 @@ from tests.support.raw import (
     event_names,
     fail_workflow,
     refusal,
+    refusals,
     result_of,
     schedule_activity,
     start_timer,
@@ -112,8 +113,7 @@ async def test_a_task_can_be_answered_once_only(orders: Namespace, workflow_id: 
     else:
         await fail_task(orders, task)
     history = event_names(await orders.history(workflow_id))
-    for second in (orders.complete_workflow_task(task, complete_workflow()), fail_task(orders, task)):
-        refused = await refusal(second)
+    for refused in await refusals(orders.complete_workflow_task(task, complete_workflow()), fail_task(orders, task)):
         assert refused.code == grpc.StatusCode.NOT_FOUND
         assert "task" in refused.message.lower()
         refused.detail(NotFoundFailure)
@@ -123,8 +123,8 @@ async def test_a_task_can_be_answered_once_only(orders: Namespace, workflow_id: 
 async def test_a_task_of_a_closed_workflow_is_not_found(orders: Namespace, workflow_id: str, queue: str) -> None:
     await orders.start(workflow_id, queue)
     task = await orders.run_workflow_task(queue, complete_workflow())
-    for call in (orders.complete_workflow_task(task, complete_workflow()), fail_task(orders, task)):
-        assert (await refusal(call)).code == grpc.StatusCode.NOT_FOUND
+    for refused in await refusals(orders.complete_workflow_task(task, complete_workflow()), fail_task(orders, task)):
+        assert refused.code == grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_worker_that_asks_gets_the_next_task_on_its_own_queue_with_new_events_only(

@@ -27,6 +27,7 @@ from tests.support.raw import (
     fail_workflow,
     payloads,
     refusal,
+    refusals,
     result_of,
 )
 
@@ -104,7 +105,9 @@ async def test_a_completed_workflow_has_its_result_in_its_last_event(
 
 
 async def test_a_failed_workflow_keeps_the_whole_failure(orders: Namespace, workflow_id: str, queue: str) -> None:
-    failure = application_failure("card declined", failure_type="CardDeclined", details=payloads({"reason": "no money"}))
+    failure = application_failure(
+        "card declined", failure_type="CardDeclined", details=payloads({"reason": "no money"})
+    )
     failure.cause.CopyFrom(application_failure("no money"))
     failure.stack_trace = "here"
     await orders.start(workflow_id, queue)
@@ -195,8 +198,7 @@ async def test_a_workflow_id_can_be_used_again_once_its_run_is_closed(
 
 @pytest.mark.parametrize("wanted", ["no-such-order", "\N{SNOWMAN}"])
 async def test_a_workflow_that_was_never_started_is_not_found(orders: Namespace, wanted: str) -> None:
-    for call in (orders.describe(wanted), orders.history(wanted)):
-        refused = await refusal(call)
+    for refused in await refusals(orders.describe(wanted), orders.history(wanted)):
         assert refused.code == grpc.StatusCode.NOT_FOUND
         assert wanted in refused.message
         refused.detail(NotFoundFailure)
@@ -205,16 +207,15 @@ async def test_a_workflow_that_was_never_started_is_not_found(orders: Namespace,
 async def test_a_run_that_never_was_is_not_found(orders: Namespace, workflow_id: str, queue: str) -> None:
     await orders.start(workflow_id, queue)
     unknown = "00000000-0000-4000-8000-000000000000"
-    for call in (orders.describe(workflow_id, unknown), orders.history(workflow_id, unknown)):
-        refused = await refusal(call)
+    for refused in await refusals(orders.describe(workflow_id, unknown), orders.history(workflow_id, unknown)):
         assert refused.code == grpc.StatusCode.NOT_FOUND
         assert unknown in refused.message
 
 
 async def test_a_run_id_that_is_none_is_refused(orders: Namespace, workflow_id: str, queue: str) -> None:
     await orders.start(workflow_id, queue)
-    for call in (orders.describe(workflow_id, "not-a-uuid"), orders.history(workflow_id, "not-a-uuid")):
-        refused = await refusal(call)
+    wrong = "not-a-uuid"
+    for refused in await refusals(orders.describe(workflow_id, wrong), orders.history(workflow_id, wrong)):
         assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
         assert "RunId" in refused.message
 

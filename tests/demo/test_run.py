@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from nexuskit import backend
+from nexuskit.cli.app import ExitCode
 from nexuskit.demo import crash, run
 from nexuskit.demo.checks import Check
 from nexuskit.demo.crash import BackendProcess
@@ -75,6 +76,21 @@ async def test_an_order_outlives_a_killed_backend() -> None:
     told = "\n".join(form["told"])
     assert len(set(re.findall(r"process (\d+)", told))) == 2, told
     assert [line.removeprefix("- ") for line in errors.splitlines()] == form["told"]
+
+
+async def test_a_demo_that_is_terminated_leaves_no_backend_behind() -> None:
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    command = [sys.executable, "-m", "nexuskit.cli", "demo", "--crash", "--json"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=null, stderr=pipe)
+    assert process.stderr is not None
+    told = (await process.stderr.readline()).decode()
+    found = re.search(r"process (\d+)", told)
+    assert found, told
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found[1]), 0)
 
 
 def outcome(*, ok: bool) -> Outcome:

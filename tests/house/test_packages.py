@@ -16,8 +16,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 PACKAGES = sorted(name for name in sources() if name.count(".") <= 1 and sources()[name].path.name == "__init__.py")
 
-# `google` is shared by many distributions; of them the project uses one.
-DISTRIBUTIONS = {**packages_distributions(), "google": ["protobuf"]}
+# Whose module a package's first name is; `google` is shared by many distributions.
+DISTRIBUTIONS = {
+    **packages_distributions(),
+    "google.protobuf": ["protobuf"],
+    "google.rpc": ["googleapis-common-protos"],
+}
 
 
 @pytest.mark.parametrize("name", sorted(sources()))
@@ -64,9 +68,10 @@ def test_dependencies_are_what_the_package_imports() -> None:
     used = {}
     for module in sources().values():
         for name, line in imported(module.tree):
-            root = name.partition(".")[0]
+            root, second, *_ = *name.split("."), ""
             if root not in sys.stdlib_module_names and root != "nexuskit":
-                used[_normal(DISTRIBUTIONS.get(root, [root])[0])] = f"{module.where}:{line}"
+                found = DISTRIBUTIONS.get(f"{root}.{second}") or DISTRIBUTIONS.get(root) or [root]
+                used[_normal(found[0])] = f"{module.where}:{line}"
     assert not {name: where for name, where in used.items() if name not in declared}, (
         "imported, but not in pyproject.toml"
     )

@@ -1,11 +1,12 @@
 """Temporal's gRPC interface by hand: what an SDK would hide, a test can send, and see, here.
 
-A `Namespace` is one namespace of a server. Its methods play the worker one call at a time: poll a task, look at it, answer it with commands
-from the functions below. `refusal` turns a call that must fail into a value to look at.
+A `Namespace` is one namespace of a server. Its methods play the worker one call at a time: poll a task, look at it,
+answer it with commands from the functions below. `refusal` turns a call that must fail into a value to look at.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -102,15 +103,29 @@ async def refusal(call: Awaitable[Any]) -> Refusal:
     Raises:
         AssertionError: it was answered.
     """
-    try:
-        answer = await call
-    except grpc.aio.AioRpcError as error:
+    (refused,) = await refusals(call)
+    return refused
+
+
+async def refusals(*calls: Awaitable[Any]) -> list[Refusal]:
+    """How each of the calls was refused; they are made at once.
+
+    Raises:
+        AssertionError: one was answered.
+    """
+    return [_refused(outcome) for outcome in await asyncio.gather(*calls, return_exceptions=True)]
+
+
+def _refused(outcome: Any) -> Refusal:
+    if isinstance(outcome, grpc.aio.AioRpcError):
         details: tuple[AnyMessage, ...] = ()
-        for key, value in error.trailing_metadata() or ():
+        for key, value in outcome.trailing_metadata() or ():
             if key == "grpc-status-details-bin":
                 details = tuple(GrpcStatus.FromString(value).details)
-        return Refusal(error.code(), error.details() or "", details)
-    raise AssertionError(f"the call was answered: {answer!r}")
+        return Refusal(outcome.code(), outcome.details() or "", details)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    raise AssertionError(f"the call was answered: {outcome!r}")
 
 
 @dataclass(frozen=True)
@@ -479,9 +494,7 @@ def schedule_activity(
 
 def retry_policy(*, attempts: int = 0, first: float = 0.01, **more: Any) -> RetryPolicy:
     """A retry policy; without a limit on attempts when 0. The first retry comes after `first` seconds."""
-    return RetryPolicy(
-        maximum_attempts=attempts, initial_interval=duration(first), backoff_coefficient=1, **more
-    )
+    return RetryPolicy(maximum_attempts=attempts, initial_interval=duration(first), backoff_coefficient=1, **more)
 
 
 def schedule_operation(

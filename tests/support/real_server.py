@@ -2,9 +2,9 @@
 
 It is looked for in this order:
 
-1. `NEXUSKIT_TEMPORAL=host:port`: a server that runs already. It should have the dynamic settings of `DYNAMIC_CONFIG`.
-2. A program built by `go install go.temporal.io/server/cmd/server@v1.32.1`: the path in `NEXUSKIT_TEMPORAL_PROGRAM`, else
-   `temporal-server` or `server` in `$GOBIN`, `$GOPATH/bin`, `~/go/bin` or PATH. It is started here, and stopped here.
+1. `NEXUSKIT_TEMPORAL=host:port`: a server that runs already. It needs the dynamic settings of `DYNAMIC_CONFIG`.
+2. A program built by `go install go.temporal.io/server/cmd/server@v1.32.1`: the path in `NEXUSKIT_TEMPORAL_PROGRAM`,
+   else `temporal-server` or `server` in `$GOBIN`, `$GOPATH/bin`, `~/go/bin` or PATH. It is started and stopped here.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ DYNAMIC_CONFIG: dict[str, Any] = {
     "history.enableTransitionHistory": True,
     "history.enableSignalWithStartFromWorkflow": True,
     "component.nexusoperations.recordCancelRequestCompletionEvents": True,
+    # With the default of four, a queue with few pollers keeps a Nexus task waiting while another is being handled.
+    "matching.numTaskqueueReadPartitions": 1,
+    "matching.numTaskqueueWritePartitions": 1,
 }
 """Settings without which the server lacks what the tests use, or answers seconds late."""
 

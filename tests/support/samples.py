@@ -85,7 +85,9 @@ class Misbehave:
                 raise ApplicationError("card declined", type="CardDeclined", non_retryable=True)
             case "activity failed":
                 payment = Payment("an order", card="declined")
-                return str(await workflow.execute_activity(charge, payment, start_to_close_timeout=timedelta(seconds=10)))
+                return str(
+                    await workflow.execute_activity(charge, payment, start_to_close_timeout=timedelta(seconds=10))
+                )
             case "run timeout":
                 await asyncio.sleep(3600)
                 return "unreachable"
@@ -110,9 +112,7 @@ class PaymentsHandler:
         return payment.cents // 50
 
     @nexus.workflow_run_operation
-    async def process(
-        self, ctx: nexus.WorkflowRunOperationContext, payment: Payment
-    ) -> nexus.WorkflowHandle[Receipt]:
+    async def process(self, ctx: nexus.WorkflowRunOperationContext, payment: Payment) -> nexus.WorkflowHandle[Receipt]:
         return await ctx.start_workflow(ProcessPayment.run, payment, id=f"payment-{payment.order}")
 
     @nexusrpc.handler.sync_operation
@@ -136,13 +136,9 @@ class PaymentsHandler:
                 raise nexusrpc.HandlerError("refused", type=nexusrpc.HandlerErrorType[way])
 
     @nexus.workflow_run_operation
-    async def misbehave_later(
-        self, ctx: nexus.WorkflowRunOperationContext, way: str
-    ) -> nexus.WorkflowHandle[str]:
+    async def misbehave_later(self, ctx: nexus.WorkflowRunOperationContext, way: str) -> nexus.WorkflowHandle[str]:
         timeout = timedelta(seconds=1) if way == "run timeout" else None
-        return await ctx.start_workflow(
-            Misbehave.run, way, id=f"misbehave-{ctx.request_id}", run_timeout=timeout
-        )
+        return await ctx.start_workflow(Misbehave.run, way, id=f"misbehave-{ctx.request_id}", run_timeout=timeout)
 
 
 @workflow.defn

@@ -1,7 +1,7 @@
 """What is due when: the moments that the rows' indexes name, in one heap, and a call for each that comes.
 
-Of one row at most one moment counts, the newest it named; older ones are left in the heap and passed over, and the heap is
-built anew when most of it is such leftovers.
+Of one row at most one moment counts, the newest it named; older ones are left in the heap and passed over, and the
+heap is built anew when most of it is such leftovers.
 """
 
 from __future__ import annotations

@@ -36,10 +36,12 @@ class RealClock:
         self._last = 0
 
     def now(self) -> int:
+        """As `Clock.now`."""
         self._last = max(self._last, time.time_ns())
         return self._last
 
     def at(self, moment: int, call: Callable[[], None]) -> Alarm:
+        """As `Clock.at`; a moment more than an hour away rings after an hour, and whoever waits asks again."""
         # Asked anew each time it matters: the machine's clock may be set while we wait, so nobody waits over an hour.
         delay = min((moment - time.time_ns()) / 1e9, 3600.0)
         return asyncio.get_running_loop().call_later(max(delay, 0.0), call)

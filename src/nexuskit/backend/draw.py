@@ -13,7 +13,7 @@ class Draw:
     def __init__(self, seed: int | None = None) -> None:
         # Ids are names, not secrets (keys come from `key`), so a fast generator seeded by the system is enough.
         self._seeded = seed is not None
-        self._random = random.Random(secrets.randbits(128) if seed is None else seed)  # noqa: S311
+        self._random = random.Random(secrets.randbits(128) if seed is None else seed)
 
     def uuid(self) -> str:
         """A random UUID (version 4), as text."""

@@ -1,9 +1,10 @@
 """The engine: brings requests, executions, the store, queues and time together.
 
-One request goes like this. Its execution is in the cache, or is loaded. `run` lets a `decide` function of the core work on
-it, within a transaction: the core says what happens, and either all of it holds or nothing does. What changed joins the
-open commit group, the indexes of changed rows go to the queues and alarms, and whoever has to answer waits for the group
-to be on disk. There is no `await` between a loaded execution and its settled transaction: that is the lock.
+One request goes like this. Its execution is in the cache, or is loaded. `run` lets a `decide` function of the core
+work on it, within a transaction: the core says what happens, and either all of it holds or nothing does. What changed
+joins the open commit group, the indexes of changed rows go to the queues and alarms, and whoever has to answer waits
+for the group to be on disk. There is no `await` between a loaded execution and its settled transaction: that is the
+lock.
 
 Effects are not a list of their own. What must happen next is what the rows' indexes say: a task waits in a queue, a
 moment comes, a call is to be made. After a crash the indexes are read from disk and offered in the same way.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -49,7 +50,7 @@ T = TypeVar("T")
 
 
 class Waiting(NamedTuple):
-    """A row that waits somewhere: what a queue or an effect's executor is given. The row itself says whether it still does."""
+    """A row that waits: what a queue or an effect's executor is given. The row itself says whether it still does."""
 
     execution: int
     kind: str
@@ -291,11 +292,13 @@ class Engine:
             resident.remember(written)
             group.after(lambda: self._wake(resident))
         for change, was in zip(changes, before, strict=True):
-            self._enlist(execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING)
+            self._enlist(
+                execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING
+            )
         return answer
 
     @contextmanager
-    def handing(self, destination: Destination, key: Hashable, waiting: Waiting) -> Iterator[None]:
+    def handing(self, destination: Destination, key: Hashable, waiting: Waiting) -> Generator[None]:
         """A task is on its way to a poller: should the poller go away, the task is the first in its queue again."""
         try:
             yield
@@ -359,7 +362,7 @@ class Engine:
         """Wait until an event is added to history and on disk, or the moment `until` (ns) has come."""
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         resident.watchers.append(watcher)
-        alarm = self.clock.at(until, lambda: watcher.done() or watcher.set_result(None))
+        alarm = self.clock.at(until, lambda: _resolve(watcher))
         try:
             await watcher
         finally:
@@ -370,8 +373,7 @@ class Engine:
     def _wake(self, resident: Resident) -> None:
         watchers, resident.watchers = resident.watchers, []
         for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+            _resolve(watcher)
 
     # --- what must happen next
 
@@ -440,7 +442,7 @@ class Engine:
         async with self._fires:
             try:
                 resident = await self.get(key.execution)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001, logged, and looked at again
                 self._fire_later(key, error)
                 return
             self._fire(resident, key)
@@ -452,7 +454,7 @@ class Engine:
         due = RULES.due[key.kind]
         try:
             self.run(resident, lambda tx: due(tx, row))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001, logged, and looked at again
             self._fire_later(key, error)
 
     def _fire_later(self, key: _Due, error: Exception) -> None:
@@ -490,3 +492,8 @@ class Engine:
         info = resident.execution.info
         for kind, key, row in list(resident.execution.rows()):
             self._enlist(number, kind, key, NOTHING, row.index(info))
+
+
+def _resolve(watcher: asyncio.Future[None]) -> None:
+    if not watcher.done():
+        watcher.set_result(None)

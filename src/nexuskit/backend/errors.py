@@ -1,7 +1,7 @@
 """The one error that leaves the backend: a gRPC status with a message and typed details.
 
-Every refusal, wherever it is decided, is a `StatusError`. The frontend turns it into a gRPC status; the details travel in
-`grpc-status-details-bin`, where the SDKs look for them (`temporal.api.errordetails.v1`).
+Every refusal, wherever it is decided, is a `StatusError`. The frontend turns it into a gRPC status; the details travel
+in `grpc-status-details-bin`, where the SDKs look for them (`temporal.api.errordetails.v1`).
 
     StatusError            somebody asked for something that cannot be given: the message says which thing and why
     InvariantError         the backend broke one of its own rules: a bug here, never the caller's fault

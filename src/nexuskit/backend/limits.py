@@ -37,7 +37,9 @@ SUGGEST_CONTINUE_AS_NEW_SIZE = 4 * 1024 * 1024
 PENDING_ACTIVITIES = 2_000
 """Temporal's `limit.numPendingActivities.error`."""
 PENDING_NEXUS_OPERATIONS = 2_000
-"""In flight in one run. Temporal's default path stops at 30; a caller that fans out needs more, and rows here are small."""
+"""In flight in one run. Temporal's default path stops at 30; a caller that fans out needs more, and rows here are
+small.
+"""
 BUFFERED_EVENTS = 100
 """Events that wait for one workflow task; Temporal's `history.maximumBufferedEventsBatch`."""
 BUFFERED_EVENTS_SIZE = 2 * 1024 * 1024
@@ -47,7 +49,9 @@ CALLBACKS = 2_000
 
 # --- times
 WORKFLOW_TASK_TIMEOUT = 10 * SECOND
-"""A workflow task's start-to-close timeout where the starter names none; Temporal's `history.defaultWorkflowTaskTimeout`."""
+"""A workflow task's start-to-close timeout where the starter names none; Temporal's
+`history.defaultWorkflowTaskTimeout`.
+"""
 WORKFLOW_TASK_TIMEOUT_MAX = 120 * SECOND
 """A longer one is cut to this; Temporal's `limit.maxWorkflowTaskStartToCloseTimeout`."""
 LONG_POLL = 60 * SECOND

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
-    from nexuskit.backend.store.database import Database
 
 log = logging.getLogger("nexuskit.backend")
 
@@ -55,7 +54,15 @@ class Backend:
         database: the path of its file, or ":memory:".
     """
 
-    def __init__(self, services: Services, grpc_server: grpc.aio.Server, http_server: HttpServer, host: str, port: int, database: str) -> None:
+    def __init__(
+        self,
+        services: Services,
+        grpc_server: grpc.aio.Server,
+        http_server: HttpServer,
+        host: str,
+        port: int,
+        database: str,
+    ) -> None:
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{shown}:{port}"
         self.http_address = f"http://{shown}:{http_server.port}"
@@ -97,7 +104,7 @@ async def serve(
     http_port: int = 0,
     clock: Clock | None = None,
     draw: Draw | None = None,
-) -> AsyncIterator[Backend]:
+) -> AsyncGenerator[Backend]:
     """Run a backend inside the current event loop, for as long as the `async with` lasts.
 
     Args:

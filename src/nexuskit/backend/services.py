@@ -50,7 +50,9 @@ class Services:
         resident = await self.engine.get(token.execution)
         info = resident.execution.info
         if info.run_id != token.run_id or info.namespace_id != token.namespace_id:
-            raise not_found(f"workflow execution not found: the task token names run {token.run_id}, which is not there")
+            raise not_found(
+                f"workflow execution not found: the task token names run {token.run_id}, which is not there"
+            )
         return resident
 
     async def abandon_sticky_queue(self, destination: Destination) -> None:

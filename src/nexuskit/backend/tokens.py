@@ -1,7 +1,7 @@
 """Tokens that clients carry for the backend: of tasks, of pages, of callbacks. Opaque to everybody else.
 
-A task token or page token proves nothing: it is checked against the execution each time. A callback token travels through
-handlers and comes back from anywhere, so it is signed with a key that lives in the database.
+A task token or page token proves nothing: it is checked against the execution each time. A callback token travels
+through handlers and comes back from anywhere, so it is signed with a key that lives in the database.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Coroutine
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, TypeVar
@@ -30,6 +31,8 @@ class ExitCode(IntEnum):
     """It ran, and what it was to do went wrong."""
     REFUSED = 2
     """It did not begin: wrong usage, or something that it needs is not there."""
+    INTERRUPTED = 130
+    """It was ended by Ctrl-C or SIGTERM."""
 
 
 class LogLevel(StrEnum):
@@ -70,6 +73,7 @@ def demo(
     Starts a backend on free ports and a temporary database, two workers, and places an order that is paid and one
     that is declined. Exit code 0 only if every step gave what it should.
     """
+    _quiet_grpc()
     from nexuskit.demo.run import quiet_runtime, run
 
     quiet_runtime()
@@ -108,10 +112,19 @@ def serve(
     ] = LogLevel.INFO,
 ) -> None:
     """Run the backend alone, until SIGINT or SIGTERM."""
+    _quiet_grpc()
     from nexuskit.cli.serve import configure_logging, run_backend
 
     configure_logging(log_level.value)
     _run(run_backend(db=db, host=host, port=port, http_port=http_port, namespaces=namespace or []))
+
+
+def _quiet_grpc() -> None:
+    """Keep gRPC's own log, in a form of its own, from standard error: what it has to say comes as an error too.
+
+    It reads the variable when it is first imported.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -29,10 +29,10 @@ from nexuskit.backend.times import duration, timestamp
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
 
-    from nexuskit.backend.services import Services
     from nexuskit.backend.engine import Resident, Waiting
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.activity import Activity
+    from nexuskit.backend.services import Services
 
 
 async def poll(services: Services, call: Call, request: PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse:
@@ -55,7 +55,9 @@ async def poll(services: Services, call: Call, request: PollActivityTaskQueueReq
     return PollActivityTaskQueueResponse()
 
 
-def task(services: Services, resident: Resident, row: Activity, scheduled: HistoryEvent) -> PollActivityTaskQueueResponse:
+def task(
+    services: Services, resident: Resident, row: Activity, scheduled: HistoryEvent
+) -> PollActivityTaskQueueResponse:
     """A started attempt, as its worker gets it."""
     info = resident.execution.info
     attributes = scheduled.activity_task_scheduled_event_attributes
@@ -103,7 +105,9 @@ async def complete(
     return RespondActivityTaskCompletedResponse()
 
 
-async def fail(services: Services, _: Call, request: RespondActivityTaskFailedRequest) -> RespondActivityTaskFailedResponse:
+async def fail(
+    services: Services, _: Call, request: RespondActivityTaskFailedRequest
+) -> RespondActivityTaskFailedResponse:
     """RespondActivityTaskFailed. A failure over the limit is replaced by one that says so."""
     token = read_token(services, request.namespace, request.task_token)
     check_text("Identity", request.identity, required=False)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from temporalio.api.common.v1 import Callback, Memo, Payloads, Priority, RetryPolicy, SearchAttributes, WorkflowExecution, WorkflowType
+from temporalio.api.common.v1 import (
+    Callback,
+    Memo,
+    Payloads,
+    Priority,
+    RetryPolicy,
+    SearchAttributes,
+    WorkflowExecution,
+    WorkflowType,
+)
 from temporalio.api.enums.v1 import (
     CallbackState,
     EventType,
@@ -90,7 +99,9 @@ async def _described(services: Services, resident: Resident) -> DescribeWorkflow
             run_expiration_time=timestamp(info.run_deadline),
             original_start_time=timestamp(info.start_time),
             request_id_infos={
-                info.start_request_id: RequestIdInfo(event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, event_id=1)
+                info.start_request_id: RequestIdInfo(
+                    event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, event_id=1
+                )
             },
         ),
     )
@@ -128,7 +139,9 @@ def _workflow_task(execution: Execution) -> PendingWorkflowTaskInfo | None:
         return None
     state = PendingWorkflowTaskState
     return PendingWorkflowTaskInfo(
-        state=state.PENDING_WORKFLOW_TASK_STATE_STARTED if task.started else state.PENDING_WORKFLOW_TASK_STATE_SCHEDULED,
+        state=state.PENDING_WORKFLOW_TASK_STATE_STARTED
+        if task.started
+        else state.PENDING_WORKFLOW_TASK_STATE_SCHEDULED,
         scheduled_time=timestamp(task.scheduled_time),
         original_scheduled_time=timestamp(task.original_scheduled_time),
         started_time=timestamp(task.started_time),
@@ -188,7 +201,9 @@ def _operation(row: NexusOperation, now: int) -> PendingNexusOperationInfo:
         attempt=row.attempt,
         last_attempt_complete_time=timestamp(row.last_attempt_end),
         last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-        next_attempt_schedule_time=timestamp(row.ready) if shown == state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF else None,
+        next_attempt_schedule_time=timestamp(row.ready)
+        if shown == state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
+        else None,
         scheduled_event_id=row.scheduled_id,
     )
 
@@ -207,4 +222,3 @@ def _callback(row: callback.Callback, now: int) -> CallbackInfo:
     )
     info.trigger.workflow_closed.SetInParent()
     return info
-

@@ -21,8 +21,8 @@ from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
 
 if TYPE_CHECKING:
-    from nexuskit.backend.services import Services
     from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.services import Services
 
 
 async def create(services: Services, _: Call, request: CreateNexusEndpointRequest) -> CreateNexusEndpointResponse:
@@ -42,7 +42,11 @@ async def list_all(services: Services, _: Call, request: ListNexusEndpointsReque
     if request.page_size < 0 or request.page_size > limits.ENDPOINT_PAGE_SIZE_MAX:
         raise invalid_argument(f"page_size must be from 0 to {limits.ENDPOINT_PAGE_SIZE_MAX}, got {request.page_size}")
     size = request.page_size or limits.ENDPOINT_PAGE_SIZE
-    after = tokens.read(tokens.NamePage, request.next_page_token, "next page token").after if request.next_page_token else ""
+    after = (
+        tokens.read(tokens.NamePage, request.next_page_token, "next page token").after
+        if request.next_page_token
+        else ""
+    )
     rest = [each for each in services.endpoints.all() if each.id > after and request.name in ("", each.spec.name)]
     page = rest[:size]
     more = tokens.write(tokens.NamePage(page[-1].id)) if len(rest) > len(page) else b""

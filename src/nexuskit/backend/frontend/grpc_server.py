@@ -28,7 +28,7 @@ from nexuskit.backend.frontend.table import OPERATOR_SERVICE, WORKFLOW_SERVICE
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
@@ -52,10 +52,11 @@ async def _check_health(services: Services, _: Call, request: health_pb2.HealthC
     return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
 
+_HEALTH: Mapping[str, Handler] = {"Check": _check_health}
 SERVICES: tuple[tuple[ServiceDescriptor, Mapping[str, Handler]], ...] = (
     (workflow_service.DESCRIPTOR.services_by_name["WorkflowService"], WORKFLOW_SERVICE),
     (operator_service.DESCRIPTOR.services_by_name["OperatorService"], OPERATOR_SERVICE),
-    (health_pb2.DESCRIPTOR.services_by_name["Health"], {"Check": _check_health}),
+    (health_pb2.DESCRIPTOR.services_by_name["Health"], _HEALTH),
 )
 SERVED = frozenset({"", *(service.full_name for service, _ in SERVICES)})
 
@@ -80,12 +81,16 @@ async def start_grpc(services: Services, host: str, port: int) -> tuple[grpc.aio
     try:
         bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
-        raise StartError(f"The gRPC port {host}:{port} cannot be used: it is in use, or {host} is not an address of this machine.") from error
+        raise StartError(
+            f"The gRPC port {host}:{port} cannot be used: it is in use, or {host} is not an address of this machine."
+        ) from error
     await server.start()
     return server, bound
 
 
-def _method(services: Services, method: MethodDescriptor, handler: Handler | None) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _method(
+    services: Services, method: MethodDescriptor, handler: Handler | None
+) -> grpc.RpcMethodHandler[bytes, bytes]:
     request_class = GetMessageClass(method.input_type)
     name = method.name
     clock = services.clock
@@ -111,7 +116,10 @@ def _method(services: Services, method: MethodDescriptor, handler: Handler | Non
         except Exception as error:
             code = Code.INTERNAL
             log.exception("%s failed", name)
-            return await _refuse(context, StatusError(Code.INTERNAL, f"{name} failed: {type(error).__name__}; the backend's log says more"))
+            return await _refuse(
+                context,
+                StatusError(Code.INTERNAL, f"{name} failed: {type(error).__name__}; the backend's log says more"),
+            )
         finally:
             if access.isEnabledFor(logging.DEBUG):
                 access.debug("%s %s %.1f ms %s", name, code.name, (time.perf_counter() - began) * 1e3, context.peer())

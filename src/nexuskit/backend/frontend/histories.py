@@ -23,7 +23,7 @@ _CLOSE_EVENT = HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
 async def get(
     services: Services, call: Call, request: GetWorkflowExecutionHistoryRequest
 ) -> GetWorkflowExecutionHistoryResponse:
-    """GetWorkflowExecutionHistory. With `wait_new_event` it answers once there is something new, or empty after a while."""
+    """GetWorkflowExecutionHistory; with `wait_new_event` once there is something new, or empty after a while."""
     resident, page = await _open(services, request)
     if request.maximum_page_size < 0:
         raise invalid_argument(f"maximum_page_size must not be negative, got {request.maximum_page_size}")
@@ -35,9 +35,7 @@ async def get(
     return await _events(services, resident, page, request)
 
 
-async def _open(
-    services: Services, request: GetWorkflowExecutionHistoryRequest
-) -> tuple[Resident, tokens.HistoryPage]:
+async def _open(services: Services, request: GetWorkflowExecutionHistoryRequest) -> tuple[Resident, tokens.HistoryPage]:
     if not request.next_page_token:
         resident = await describe.find(services, request.namespace, request.execution)
         info = resident.execution.info
@@ -53,7 +51,9 @@ async def _open(
     return resident, page
 
 
-async def _wait(services: Services, call: Call, resident: Resident, page: tokens.HistoryPage, *, closed: bool) -> Resident:
+async def _wait(
+    services: Services, call: Call, resident: Resident, page: tokens.HistoryPage, *, closed: bool
+) -> Resident:
     """Wait for an event that the caller does not have (or, with `closed`, for the last one)."""
     until = call.until(limits.HISTORY_LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     number = resident.execution.id

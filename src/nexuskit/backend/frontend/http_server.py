@@ -44,7 +44,9 @@ class HttpServer:
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         app = Starlette(routes=[Route("/health", self._health)])
-        self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+        self._server = _Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,7 +81,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.setblocking(False)
+        bound.setblocking(False)  # noqa: FBT003, the standard library takes it no other way
     except OSError as error:
         bound.close()
         raise StartError(f"The HTTP port {host}:{port} cannot be used: {error.strerror or error}.") from error

@@ -28,8 +28,8 @@ from nexuskit.backend.namespaces import SYSTEM, Namespace
 from nexuskit.backend.times import HOUR, duration, span
 
 if TYPE_CHECKING:
-    from nexuskit.backend.services import Services
     from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.services import Services
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,998}[a-zA-Z0-9]|[a-zA-Z0-9]")
 """What a namespace may be called."""
@@ -41,7 +41,7 @@ async def register(services: Services, _: Call, request: RegisterNamespaceReques
     check_text("Namespace", request.namespace)
     if not NAME.fullmatch(request.namespace) or request.namespace == SYSTEM:
         raise invalid_argument(
-            f"Namespace {request.namespace!r} is not a valid name: letters, digits, '.', '_' and '-', and not {SYSTEM!r}."
+            f"Namespace {request.namespace!r} is not a valid name: letters, digits, '.', '_', '-', and not {SYSTEM!r}."
         )
     if not request.HasField("workflow_execution_retention_period"):
         raise invalid_argument("Namespace's workflow_execution_retention_period is not set on request.")
@@ -67,7 +67,11 @@ async def describe(services: Services, _: Call, request: DescribeNamespaceReques
 async def list_all(services: Services, _: Call, request: ListNamespacesRequest) -> ListNamespacesResponse:
     """ListNamespaces, by name."""
     size = request.page_size or limits.NAMESPACE_PAGE_SIZE
-    after = tokens.read(tokens.NamePage, request.next_page_token, "next page token").after if request.next_page_token else ""
+    after = (
+        tokens.read(tokens.NamePage, request.next_page_token, "next page token").after
+        if request.next_page_token
+        else ""
+    )
     rest = [each for each in services.namespaces.all() if each.name > after]
     page = rest[:size]
     more = tokens.write(tokens.NamePage(page[-1].name)) if len(rest) > len(page) else b""

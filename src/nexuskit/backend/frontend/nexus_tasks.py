@@ -22,8 +22,8 @@ from nexuskit.backend.nexus import failures
 from nexuskit.backend.nexus.tasks import NexusTask
 
 if TYPE_CHECKING:
-    from nexuskit.backend.services import Services
     from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.services import Services
 
 
 async def poll(services: Services, call: Call, request: PollNexusTaskQueueRequest) -> PollNexusTaskQueueResponse:
@@ -39,7 +39,9 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
     return PollNexusTaskQueueResponse()
 
 
-async def complete(services: Services, _: Call, request: RespondNexusTaskCompletedRequest) -> RespondNexusTaskCompletedResponse:
+async def complete(
+    services: Services, _: Call, request: RespondNexusTaskCompletedRequest
+) -> RespondNexusTaskCompletedResponse:
     """RespondNexusTaskCompleted."""
     services.namespaces.get(request.namespace)
     services.nexus_tasks.settle(_number(request.task_token), request.response)
@@ -67,4 +69,6 @@ def _number(token: bytes) -> str:
     try:
         return token.decode("ascii")
     except UnicodeDecodeError:
-        raise invalid_argument("Error deserializing task token: it was not given out by this backend for that.") from None
+        raise invalid_argument(
+            "Error deserializing task token: it was not given out by this backend for that."
+        ) from None

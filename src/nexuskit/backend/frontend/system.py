@@ -12,8 +12,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 if TYPE_CHECKING:
-    from nexuskit.backend.services import Services
     from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.services import Services
 
 CLUSTER_NAME = "nexuskit-embedded"
 """By this a program knows that it talks to the embedded backend and not to a Temporal cluster."""

@@ -1,4 +1,7 @@
-"""Which function serves which call. A call of Temporal's API that is not in here answers UNIMPLEMENTED, with its name."""
+"""Which function serves which call.
+
+A call of Temporal's API that is not in here answers UNIMPLEMENTED, with its name.
+"""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import span, timestamp
 
 if TYPE_CHECKING:
-    from nexuskit.backend.services import Services
     from nexuskit.backend.engine import Resident, Waiting
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.state import Info
     from nexuskit.backend.history.transaction import Transaction
+    from nexuskit.backend.services import Services
 
 
 async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse:
@@ -69,7 +69,12 @@ class Summary(NamedTuple):
     @classmethod
     def of(cls, info: Info) -> Summary:
         return cls(
-            info.namespace_id, info.workflow_id, info.run_id, info.workflow_type, info.task_queue, info.previous_started_id
+            info.namespace_id,
+            info.workflow_id,
+            info.run_id,
+            info.workflow_type,
+            info.task_queue,
+            info.previous_started_id,
         )
 
 
@@ -144,7 +149,9 @@ async def complete(
     return answer
 
 
-async def fail(services: Services, _: Call, request: RespondWorkflowTaskFailedRequest) -> RespondWorkflowTaskFailedResponse:
+async def fail(
+    services: Services, _: Call, request: RespondWorkflowTaskFailedRequest
+) -> RespondWorkflowTaskFailedResponse:
     """RespondWorkflowTaskFailed: the task waits again."""
     check_fields(request)
     check_text("Identity", request.identity, required=False)

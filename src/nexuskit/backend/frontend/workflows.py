@@ -131,7 +131,9 @@ def _check(services: Services, request: StartWorkflowExecutionRequest) -> None:
         request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
         and request.completion_callbacks
     ):
-        raise unimplemented("workflow_id_conflict_policy USE_EXISTING with completion callbacks is not served by this backend")
+        raise unimplemented(
+            "workflow_id_conflict_policy USE_EXISTING with completion callbacks is not served by this backend"
+        )
     _check_callbacks(services, request)
 
 
@@ -142,12 +144,20 @@ def _check_callbacks(services: Services, request: StartWorkflowExecutionRequest)
         )
     for each in request.completion_callbacks:
         if each.WhichOneof("variant") != "nexus":
-            raise unimplemented(f"completion callback of kind {each.WhichOneof('variant')!r} is not served by this backend")
+            raise unimplemented(
+                f"completion callback of kind {each.WhichOneof('variant')!r} is not served by this backend"
+            )
         if len(each.nexus.url) > limits.CALLBACK_URL_LENGTH:
-            raise invalid_argument(f"invalid url: url length longer than max length allowed of {limits.CALLBACK_URL_LENGTH}")
+            raise invalid_argument(
+                f"invalid url: url length longer than max length allowed of {limits.CALLBACK_URL_LENGTH}"
+            )
         size = sum(len(name) + len(value) for name, value in each.nexus.header.items())
         if size > limits.CALLBACK_HEADERS_SIZE:
-            raise invalid_argument(f"invalid header: header size longer than max allowed size of {limits.CALLBACK_HEADERS_SIZE}")
+            raise invalid_argument(
+                f"invalid header: header size longer than max allowed size of {limits.CALLBACK_HEADERS_SIZE}"
+            )
         if each.nexus.url != SYSTEM_CALLBACK_URL:
-            raise unimplemented(f"completion callback to {each.nexus.url!r}: only {SYSTEM_CALLBACK_URL} is served by this backend")
+            raise unimplemented(
+                f"completion callback to {each.nexus.url!r}: only {SYSTEM_CALLBACK_URL} is served by this backend"
+            )
         tokens.verify(callback_token(each.nexus.header), services.callback_key)

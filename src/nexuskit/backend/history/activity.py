@@ -154,15 +154,30 @@ def apply_scheduled(state: Execution, event: HistoryEvent) -> None:
 
 
 def apply_started(state: Execution, record: Started) -> None:
-    _change(state, record.scheduled_id, started_time=record.time, last_started=record.time, request_id=record.request_id,
-            identity=record.identity, heartbeat_time=0)  # fmt: skip
+    _change(
+        state,
+        record.scheduled_id,
+        started_time=record.time,
+        last_started=record.time,
+        request_id=record.request_id,
+        identity=record.identity,
+        heartbeat_time=0,
+    )
 
 
 def apply_retried(state: Execution, record: Retried) -> None:
     row = state.of(Activity).get(record.scheduled_id)
     attempt = row.attempt + 1 if row else 1
-    _change(state, record.scheduled_id, attempt=attempt, attempt_time=record.attempt_time, started_time=0, request_id="",
-            last_failure=record.failure, last_attempt_end=record.ended)  # fmt: skip
+    _change(
+        state,
+        record.scheduled_id,
+        attempt=attempt,
+        attempt_time=record.attempt_time,
+        started_time=0,
+        request_id="",
+        last_failure=record.failure,
+        last_attempt_end=record.ended,
+    )
 
 
 def apply_heartbeat(state: Execution, record: Heartbeat) -> None:
@@ -236,7 +251,9 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     if len(table) >= limits.PENDING_ACTIVITIES:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_ACTIVITIES_LIMIT_EXCEEDED
         raise CommandError(
-            cause, f"the number of pending activities, {len(table)}, has reached the per-workflow limit of {limits.PENDING_ACTIVITIES}"
+            cause,
+            f"the number of pending activities, {len(table)}, has reached the per-workflow limit of"
+            f" {limits.PENDING_ACTIVITIES}",
         )
     try:
         policy = retry.filled(attributes.retry_policy if attributes.HasField("retry_policy") else None)
@@ -441,14 +458,15 @@ def _verdict(tx: Transaction, row: Activity, failure: Failure) -> retry.Again:
         return retry.Again(None, RetryState.RETRY_STATE_CANCEL_REQUESTED)
     policy = RetryPolicy.FromString(row.policy)
     info = failure.application_failure_info
-    if failure.HasField("application_failure_info"):
-        if info.non_retryable or info.type in policy.non_retryable_error_types:
-            return retry.Again(None, RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE)
-    elif failure.HasField("server_failure_info") and failure.server_failure_info.non_retryable:
+    kind = failure.WhichOneof("failure_info")
+    final = (
+        (kind == "application_failure_info" and (info.non_retryable or info.type in policy.non_retryable_error_types))
+        or (kind == "server_failure_info" and failure.server_failure_info.non_retryable)
+        or kind in ("canceled_failure_info", "terminated_failure_info")
+    )
+    if final:
         return retry.Again(None, RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE)
-    elif failure.HasField("canceled_failure_info") or failure.HasField("terminated_failure_info"):
-        return retry.Again(None, RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE)
-    delay = span(info.next_retry_delay) if failure.HasField("application_failure_info") else 0
+    delay = span(info.next_retry_delay)
     return retry.again(policy, attempt=row.attempt, now=tx.now, expires=row.expires, delay=delay)
 
 

@@ -1,4 +1,4 @@
-"""Events that arrive while a workflow task is with a worker: what they mean holds at once, their place in history waits.
+"""Events that come while a workflow task is with a worker: their meaning holds at once, their place in history waits.
 
 The worker's commands carry event ids that it counted up by itself, so nothing may come between a task's start and its
 completion. Temporal does the same (temporalio/temporal: service/history/historybuilder).

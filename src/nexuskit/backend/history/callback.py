@@ -85,9 +85,7 @@ class Refused(Record, frozen=True):
 def apply_registered(state: Execution, record: Registered) -> None:
     table = state.of(Callback)
     number = len(table)
-    row = Callback(
-        number=number, callback=record.callback, request_id=record.request_id, registered=record.time
-    )
+    row = Callback(number=number, callback=record.callback, request_id=record.request_id, registered=record.time)
     table.put(number, row)
 
 

@@ -16,9 +16,9 @@ class CommandError(Exception):
     """A command cannot be carried out: its workflow task fails, and nothing of the task's other commands happens.
 
     Attributes:
-        cause: a `WorkflowTaskFailedCause`, which goes into history.
-        message: which command, what was expected, what came.
-        fail_workflow: repeating the task cannot help, so the workflow itself fails (Temporal: a payload over the limit).
+        cause: a `WorkflowTaskFailedCause`, which goes into history. message: which command, what was expected, what
+        came. fail_workflow: repeating the task cannot help, so the workflow itself fails (Temporal: a payload over the
+        limit).
     """
 
     def __init__(self, cause: int, message: str, *, fail_workflow: bool = False) -> None:

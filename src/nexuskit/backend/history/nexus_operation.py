@@ -37,7 +37,7 @@ from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import duration, moment, span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from temporalio.api.command.v1 import Command
 
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 _BAD = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES
 
 RESERVED_HEADERS = frozenset({"request-timeout", "temporal-nexus-failure-support"})
-"""Headers that the backend sets by itself, and a workflow may not: as the real server's `nexusoperation.disallowedHeaders`."""
+"""Headers that the backend sets by itself, and a workflow may not: as the real server's
+`nexusoperation.disallowedHeaders`.
+"""
 
 
 class NexusOperation(Row, frozen=True, omit_defaults=True):
@@ -213,7 +215,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     )
 
 
-def _headers(given: dict[str, str]) -> dict[str, str]:
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in given.items():
         if name.lower() in RESERVED_HEADERS:
@@ -239,7 +241,8 @@ def find(state: Execution, scheduled_id: int, request_id: str) -> NexusOperation
     row = state.of(NexusOperation).get(scheduled_id)
     if not state.info.running or row is None or row.request_id != request_id:
         raise not_found(
-            f"operation not found: workflow {state.info.workflow_id!r} has no pending Nexus operation at event {scheduled_id}"
+            f"operation not found: workflow {state.info.workflow_id!r} has no pending Nexus operation"
+            f" at event {scheduled_id}"
         )
     return row
 

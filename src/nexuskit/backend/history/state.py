@@ -1,10 +1,10 @@
 """What one run of a workflow is, in memory: its `Info`, and a table of rows for each kind of pending thing.
 
-A row is an immutable value: a pending timer, an activity with its attempt, a workflow task in flight. What history holds
-is not repeated in it (an activity's input stays in its scheduled event), so a row is small and is written whole each time
-it changes. A row is also the whole truth about what must happen next: its `index` says when it must be looked at, and
-where it waits for somebody to take it. The backend's timers, queues and effects are nothing but these indexes; start-up
-reads them from disk and goes on, and there is no other recovery.
+A row is an immutable value: a pending timer, an activity with its attempt, a workflow task in flight. What history
+holds is not repeated in it (an activity's input stays in its scheduled event), so a row is small and is written whole
+each time it changes. A row is also the whole truth about what must happen next: its `index` says when it must be
+looked at, and where it waits for somebody to take it. The backend's timers, queues and effects are nothing but these
+indexes; start-up reads them from disk and goes on, and there is no other recovery.
 
 Changes are laid over the settled rows until the transaction that made them is settled or discarded: a refused request
 leaves nothing behind, and the rows to be written are the ones laid over.
@@ -32,8 +32,8 @@ RUNNING = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 class Destination(NamedTuple):
     """Where a row waits for somebody to take it.
 
-    `kind` is "workflow" or "activity" (a task queue that workers poll), or the name of an effect that the backend carries
-    out by itself; `namespace` is the namespace's id; `queue` is the task queue's name, or empty.
+    `kind` is "workflow" or "activity" (a task queue that workers poll), or the name of an effect that the backend
+    carries out by itself; `namespace` is the namespace's id; `queue` is the task queue's name, or empty.
     """
 
     kind: str
@@ -176,7 +176,9 @@ class Execution:
 
     def __init__(self, id: int, info: Info) -> None:
         self.id = id
-        """The backend's own number of the run: made one after another, so that neighbours in time lie together on disk."""
+        """The backend's own number of the run: made one after another, so that neighbours in time lie together on
+        disk.
+        """
         self.info = info
         self._saved = copy.copy(info)
         self._tables: dict[str, Table[Row]] = {}

@@ -110,8 +110,9 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
                 cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
                 raise CommandError(cause, "UnhandledCommand")
             if place + 1 < len(request.commands):
+                name = CommandType.Name(command.command_type)
                 raise invalid_argument(
-                    f"{CommandType.Name(command.command_type)} must be the last command, {len(request.commands) - place - 1} follow it"
+                    f"{name} must be the last command, {len(request.commands) - place - 1} follow it"
                 )
         tx.rules.commands[command.command_type](tx, command, completed_id)
     info = tx.state.info
@@ -157,6 +158,4 @@ def _start_eager(tx: Transaction, request: CompleteTask) -> tuple[Key, ...]:
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
         and event.activity_task_scheduled_event_attributes.activity_id in wanted
     ]
-    return tuple(
-        key for key in keys if activity.start(tx, activity.Start(key, 1, request.identity)) is not None
-    )
+    return tuple(key for key in keys if activity.start(tx, activity.Start(key, 1, request.identity)) is not None)

@@ -1,6 +1,6 @@
 """A timer of a workflow.
 
-    nothing ── start ──> PENDING ── its time comes, or it is cancelled ──> nothing
+nothing ── start ──> PENDING ── its time comes, or it is cancelled ──> nothing
 """
 
 from __future__ import annotations
@@ -67,9 +67,13 @@ def start(tx: Transaction, command: Command, completed_id: int) -> None:
     """StartTimer."""
     attributes = command.start_timer_command_attributes
     check_id(_BAD_START, "TimerId", attributes.timer_id)
-    length = check_span(_BAD_START, f"StartToFireTimeout of timer {attributes.timer_id!r}", attributes.start_to_fire_timeout)
+    length = check_span(
+        _BAD_START, f"StartToFireTimeout of timer {attributes.timer_id!r}", attributes.start_to_fire_timeout
+    )
     if length == 0:
-        raise CommandError(_BAD_START, f"A valid StartToFireTimeout is not set on command: timer {attributes.timer_id!r}.")
+        raise CommandError(
+            _BAD_START, f"A valid StartToFireTimeout is not set on command: timer {attributes.timer_id!r}."
+        )
     if tx.state.of(Timer).get(attributes.timer_id) is not None:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_START_TIMER_DUPLICATE_ID
         raise CommandError(cause, f"TimerId {attributes.timer_id!r} is already in use by a pending timer.")
@@ -116,4 +120,3 @@ def due(tx: Transaction, row: Timer) -> None:
         timer_fired_event_attributes=TimerFiredEventAttributes(timer_id=row.timer_id, started_event_id=row.started_id),
     )
     workflow_task.schedule(tx)
-

@@ -138,7 +138,9 @@ def start(tx: Transaction, request: StartWorkflowExecutionRequest) -> None:
     if execution_timeout:
         run_timeout = min(run_timeout, execution_timeout)
     expiration = tx.now + execution_timeout if execution_timeout else 0
-    task_timeout = min(span(request.workflow_task_timeout) or limits.WORKFLOW_TASK_TIMEOUT, limits.WORKFLOW_TASK_TIMEOUT_MAX)
+    task_timeout = min(
+        span(request.workflow_task_timeout) or limits.WORKFLOW_TASK_TIMEOUT, limits.WORKFLOW_TASK_TIMEOUT_MAX
+    )
     if run_timeout:
         task_timeout = min(task_timeout, run_timeout)
     tx.note(Requested(request.request_id))

@@ -48,7 +48,9 @@ ONLY = 0
 """The key of the one row."""
 
 TIMEOUT_GROWS_FROM = 3
-"""From this attempt on, a task that keeps failing is given longer and longer, so that a broken worker is not kept busy."""
+"""From this attempt on, a task that keeps failing is given longer and longer, so that a broken worker is not kept
+busy.
+"""
 TIMEOUT_GROWTH_MAX = 600 * SECOND
 
 _SCHEDULED = EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
@@ -327,9 +329,7 @@ def start(tx: Transaction, request: Start) -> StartedTask | None:
     sticky = task.sticky_timeout != 0
     transient: tuple[HistoryEvent, ...] = ()
     if task.transient:
-        tx.note(
-            Started(task.scheduled_id, task.scheduled_id + 1, tx.now, request_id, request.identity, task.attempt)
-        )
+        tx.note(Started(task.scheduled_id, task.scheduled_id + 1, tx.now, request_id, request.identity, task.attempt))
         transient = transient_events(info, _required(tx.state))
     else:
         tx.add(
@@ -361,8 +361,8 @@ def find(state: Execution, scheduled_id: int, attempt: int, started_time: int) -
         or task.started_time != started_time
     ):
         raise not_found(
-            f"Workflow task not found: workflow {state.info.workflow_id!r}, scheduled event {scheduled_id}, attempt {attempt}"
-            " has completed, failed or timed out."
+            f"Workflow task not found: workflow {state.info.workflow_id!r}, scheduled event {scheduled_id},"
+            f" attempt {attempt} has completed, failed or timed out."
         )
     return task
 
@@ -490,9 +490,7 @@ def _started_attributes(
 
 def _queue(info: Info, *, sticky: bool) -> TaskQueue:
     if sticky:
-        return TaskQueue(
-            name=info.sticky_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_STICKY, normal_name=info.task_queue
-        )
+        return TaskQueue(name=info.sticky_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_STICKY, normal_name=info.task_queue)
     return TaskQueue(name=info.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL)
 
 

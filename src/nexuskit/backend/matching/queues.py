@@ -1,8 +1,8 @@
 """Task queues in memory: tasks that wait for a poller, pollers that wait for a task.
 
-A queue holds either tasks or pollers, never both: whoever comes second is served at once, in the order of coming. A task
-here is only a hint that something waits; the execution itself decides whether it still does. So nothing is lost when a
-poller goes away or the process dies: what waits is in the execution's rows, and start-up offers it again.
+A queue holds either tasks or pollers, never both: whoever comes second is served at once, in the order of coming. A
+task here is only a hint that something waits; the execution itself decides whether it still does. So nothing is lost
+when a poller goes away or the process dies: what waits is in the execution's rows, and start-up offers it again.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class Callbacks:
         try:
             if target.url != SYSTEM_CALLBACK_URL:
                 raise StatusError(
-                    Code.UNIMPLEMENTED, f"callbacks to {target.url!r} are not delivered by this backend, only to {SYSTEM_CALLBACK_URL}"
+                    Code.UNIMPLEMENTED,
+                    f"callbacks to {target.url!r} are not delivered by this backend, only to {SYSTEM_CALLBACK_URL}",
                 )
             token = tokens.verify(callback_token(target.header), self._key)
             closing = await self._engine.event(source, source.execution.info.close_event_id)
@@ -115,6 +116,8 @@ def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome)
             nexus_operation.complete(tx, row, payloads[0] if payloads else Payload())
         case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
             timeout = TimeoutFailureInfo(timeout_type=TimeoutType.TIMEOUT_TYPE_UNSPECIFIED)
-            nexus_operation.fail(tx, row, Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout))
+            nexus_operation.fail(
+                tx, row, Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout)
+            )
         case _:
             nexus_operation.fail(tx, row, outcome.failure or Failure(message="operation failed"))

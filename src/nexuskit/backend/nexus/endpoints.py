@@ -1,4 +1,7 @@
-"""Endpoints: names that route calls to a target. Few and small, so all of them are in memory; a change is seen at once."""
+"""Endpoints: names that route calls to a target.
+
+Few and small, so all of them are in memory; a change is seen at once.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +168,8 @@ class Endpoints:
             raise invalid_argument("target namespace not set")
         if not self._namespaces.has(worker.namespace):
             raise StatusError(
-                Code.FAILED_PRECONDITION, f"could not verify namespace referenced by target exists: Namespace {worker.namespace} is not found."
+                Code.FAILED_PRECONDITION,
+                f"could not verify namespace referenced by target exists: Namespace {worker.namespace} is not found.",
             )
         if not worker.task_queue:
             raise invalid_argument("target task queue not set")

@@ -41,7 +41,7 @@ def to_nexus(link: Link.WorkflowEvent) -> NexusLink:
 
 
 def from_nexus(link: NexusLink) -> Link | None:
-    """What Nexus carried, as a link to an event of a workflow; None for any other kind of link, or one we cannot read."""
+    """What Nexus carried, as a link to an event of a workflow; None for any other kind, or one we cannot read."""
     if link.type != WORKFLOW_EVENT:
         return None
     try:
@@ -51,9 +51,7 @@ def from_nexus(link: NexusLink) -> Link | None:
             return None
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         event_type = _event_type(query.get("eventType", ""))
-        event = Link.WorkflowEvent(
-            namespace=unquote(path[1]), workflow_id=unquote(path[2]), run_id=unquote(path[3])
-        )
+        event = Link.WorkflowEvent(namespace=unquote(path[1]), workflow_id=unquote(path[2]), run_id=unquote(path[3]))
         if query.get("referenceType") == "RequestIdReference":
             event.request_id_ref.request_id = query.get("requestID", "")
             event.request_id_ref.event_type = event_type

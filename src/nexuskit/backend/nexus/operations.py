@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.common.v1 import Link, Payload
-from temporalio.api.enums.v1 import EventType, TimeoutType
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
 
@@ -199,14 +199,15 @@ def read_answer(answer: Response | Failure) -> Answer:
         case "sync_success":
             payload = start.sync_success.payload if start.sync_success.HasField("payload") else None
             if payload is not None and payload.ByteSize() > limits.PAYLOAD_SIZE:
-                message = f"the handler's result exceeds size limit: {payload.ByteSize()} bytes, at most {limits.PAYLOAD_SIZE}"
+                size = payload.ByteSize()
+                message = f"the handler's result exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}"
                 return Refused(handler_error(HandlerErrorType.INTERNAL, message), retryable=False)
             return Succeeded(payload, links.all_from_nexus(start.sync_success.links))
         case "async_success":
             token = start.async_success.operation_token or start.async_success.operation_id
             size = len(token.encode())
             if not token or size > limits.NEXUS_TOKEN_SIZE:
-                message = f"invalid operation token: length exceeds allowed limit or is zero ({size}/{limits.NEXUS_TOKEN_SIZE})"
+                message = f"invalid operation token: length is zero or exceeds limit ({size}/{limits.NEXUS_TOKEN_SIZE})"
                 return Refused(handler_error(HandlerErrorType.INTERNAL, message), retryable=False)
             return Accepted(token, links.all_from_nexus(start.async_success.links))
         case "failure":
@@ -226,5 +227,3 @@ def read_answer(answer: Response | Failure) -> Answer:
 def callback_token(headers: Mapping[str, str]) -> str:
     """The token among a callback's headers, whose names may be written in any case."""
     return next((value for name, value in headers.items() if name.lower() == CALLBACK_TOKEN_HEADER), "")
-
-

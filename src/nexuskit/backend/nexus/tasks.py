@@ -1,7 +1,7 @@
 """Nexus tasks: requests on their way to a worker, held in memory only, for as long as their caller waits.
 
-What a request carries is never written: the caller's own record is what survives, and it is asked again from there. So a
-worker that answers after the caller has given up, or after a restart, is told that there is no such task.
+What a request carries is never written: the caller's own record is what survives, and it is asked again from there. So
+a worker that answers after the caller has given up, or after a restart, is told that there is no such task.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class NexusTasks:
         task = NexusTask(self._draw.uuid(), request, until, answer)
         self._waiting[task.number] = task
         timeout = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
-        alarm = self._clock.at(until, lambda: answer.done() or answer.set_result(timeout))
+        alarm = self._clock.at(until, lambda: _answer(answer, timeout))
         self._matching.offer(destination, task.number, task)
         try:
             return await answer
@@ -81,3 +81,8 @@ class NexusTasks:
         if task is None or task.answer.done():
             raise not_found("Nexus task not found or already expired: its caller has been answered, or has given up.")
         task.answer.set_result(answer)
+
+
+def _answer(answer: asyncio.Future[Response | Failure], with_: Failure) -> None:
+    if not answer.done():
+        answer.set_result(with_)

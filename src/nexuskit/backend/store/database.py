@@ -75,7 +75,9 @@ def open_database(db: str | os.PathLike[str]) -> Database:
     try:
         lock.acquire()
     except Timeout:
-        raise StartError(f"The database {path} is held by another process; stop that one, or name another --db.") from None
+        raise StartError(
+            f"The database {path} is held by another process; stop that one, or name another --db."
+        ) from None
     except OSError as error:
         raise StartError(f"The database {path} cannot be opened: {error.strerror or error}.") from error
     database = Database(path, str(db), lock, directory)
@@ -99,7 +101,8 @@ def _prepare(database: Database) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StartError(
-                f"The database {path} is of version {version}, and this nexuskit knows versions up to {VERSION}: update nexuskit."
+                f"The database {path} is of version {version}, and this nexuskit knows versions up to {VERSION}:"
+                " update nexuskit."
             )
         if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise StartError(f"The file {path} is an SQLite database of something else; name another --db.")

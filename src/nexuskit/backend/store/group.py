@@ -1,7 +1,7 @@
 """A commit group: what many requests changed, written by one transaction of SQLite with one fsync.
 
-Pure: what goes in, and which statements come out, is decided here; the writer thread only carries them out. Of a row that
-changed twice within a group only the last is written, and one that came and went within it is not written at all.
+Pure: what goes in, and which statements come out, is decided here; the writer thread only carries them out. Of a row
+that changed twice within a group only the last is written, and one that came and went within it is not written at all.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def batch(events: list[HistoryEvent]) -> Batch | None:
 
 
 def _field(event: bytes) -> bytes:
-    """Field 1 of `temporal.api.history.v1.History`, length-delimited (protobuf's encoding guide, "Length-Delimited Records")."""
+    """Field 1 of `temporal.api.history.v1.History`, as protobuf writes a length-delimited record."""
     size = len(event)
     prefix = bytearray(b"\x0a")
     while size > 0x7F:

@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     execution: int
     kind: str
     key: Key
-    index: Index
+    next: Index
 
 
 class Everything(NamedTuple):
@@ -97,7 +97,7 @@ class Reader:
         return None if row is None else row[0]
 
     async def batches(self, number: int, first_id: int, last_id: int, size: int) -> list[Batch]:
-        """Batches that hold the events from `first_id` to `last_id`, in order, up to about `size` bytes (at least one)."""
+        """Batches that hold the events from `first_id` to `last_id`, up to about `size` bytes (at least one)."""
         return await self.run(lambda connection: read_batches(connection, number, first_id, last_id, size))
 
 

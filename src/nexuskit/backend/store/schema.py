@@ -1,9 +1,9 @@
 """The tables of the database, and the steps that bring an older file to this version.
 
-`executions` holds a row for each run, open or closed; `pending` the rows of open things (timers, activities, callbacks),
-each with its index, so that start-up learns what must happen next without reading anything else; `events` the histories,
-one row for each transaction that wrote some. Runs have numbers, given out in the order of their making, so that what is
-written together lies together, and a file full of closed runs costs new ones nothing.
+`executions` holds a row for each run, open or closed; `pending` the rows of open things (timers, activities,
+callbacks), each with its index, so that start-up learns what must happen next without reading anything else; `events`
+the histories, one row for each transaction that wrote some. Runs have numbers, given out in the order of their
+making, so that what is written together lies together, and a file full of closed runs costs new ones nothing.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ that fills is built on it and fails with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,9 @@ class Store:
         self.last_error = str(error)
         log.error("the database could not be written: %s; %d executions are read again from disk", error,
                   sum(len(group.executions) for group, _ in groups))  # fmt: skip
-        refusal = StatusError(Code.UNAVAILABLE, f"The database could not be written ({error}); nothing of this request is kept.")
+        refusal = StatusError(
+            Code.UNAVAILABLE, f"The database could not be written ({error}); nothing of this request is kept."
+        )
         for group, _ in reversed(groups):
             group.failed()
             self._lost(group)
@@ -139,7 +142,10 @@ class Store:
     async def close(self) -> None:
         """Write what is there, and close the database."""
         while self._asked or self._writing is not None:
-            await asyncio.sleep(0.001)
+            _, ticket = self.group()
+            # The last group's own refusal is for those who wait for its requests.
+            with contextlib.suppress(StatusError):
+                await ticket.wait()
         await asyncio.to_thread(self._shut)
 
     def _shut(self) -> None:

@@ -27,7 +27,7 @@ class Writer:
         self._thread.start()
 
     def write(self, statements: list[Statement], done: Callable[[BaseException | None], None]) -> None:
-        """Commit these; `done` is called on the writer's thread, with None once they are on disk, else with the error."""
+        """Commit these; `done` is called on the writer's thread: with None once they are on disk, else the error."""
         self._work.put((statements, done))
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class Writer:
             error: BaseException | None = None
             try:
                 self._commit(statements)
-            except Exception as caught:  # handed to `done`, which fails the group with it
+            except Exception as caught:  # noqa: BLE001, handed to `done`, which fails the group with it
                 error = caught
             done(error)
 
