@@ -67,7 +67,6 @@ START_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative run timeout": ({"workflow_run_timeout": duration(-1)}, "WorkflowRunTimeout"),
     "a negative execution timeout": ({"workflow_execution_timeout": duration(-1)}, "WorkflowExecutionTimeout"),
     "a negative task timeout": ({"workflow_task_timeout": duration(-1)}, "WorkflowTaskTimeout"),
-    "a retry policy that shrinks": ({"retry_policy": RetryPolicy(backoff_coefficient=0.5)}, "BackoffCoefficient"),
     "an input that is too large": (
         {"input": Payloads(payloads=[Payload(data=b"x" * PAYLOAD_LIMIT)])},
         "size",
@@ -82,7 +81,7 @@ async def test_a_start_that_is_wrong_is_refused_and_starts_nothing(
     right = {"workflow_id": workflow_id, "queue": queue}
     refused = await refusal(orders.start(**{**right, **fault}))
     assert refused.code == INVALID
-    assert named.lower() in refused.message.lower().replace("task_queue", "taskqueue")
+    assert refused.names(named)
     assert (await refusal(orders.describe(workflow_id))).code == grpc.StatusCode.NOT_FOUND
 
 
@@ -128,7 +127,8 @@ async def test_a_command_with_a_payload_that_is_too_large_ends_the_workflow(
     task = await orders.poll_workflow_task(queue)
     refused = await refusal(orders.complete_workflow_task(task, command(endpoint.name)))
     assert refused.code == INVALID
-    assert f"{named} exceeds size limit" in refused.message
+    assert refused.names(named)
+    assert refused.names("exceeds size limit")
     history = await orders.history(workflow_id)
     assert event_names(history)[3:] == ["WORKFLOW_TASK_FAILED", "WORKFLOW_EXECUTION_TERMINATED"]
     assert named in history[4].workflow_execution_terminated_event_attributes.reason
@@ -173,7 +173,7 @@ async def test_a_task_token_that_is_none_is_refused(
 ) -> None:
     refused = await refusal(call(orders, orders.name, token))
     assert refused.code == INVALID
-    assert "token" in refused.message.lower()
+    assert refused.names("token")
 
 
 WORKFLOW_TOKENS = ["RespondWorkflowTaskCompleted", "RespondWorkflowTaskFailed"]
@@ -202,7 +202,7 @@ async def test_a_task_token_of_another_namespace_is_refused_and_the_task_stays(
         refused = await refusal(call(orders, orders.name, task.task_token))
         await payments.refuse_nexus_task(task, "BAD_REQUEST", "no")
     assert refused.code == INVALID
-    assert "namespace" in refused.message.lower()
+    assert refused.names("namespace")
 
 
 NAMESPACED: dict[str, Call] = {
@@ -242,7 +242,7 @@ async def test_an_unknown_namespace_is_not_found_by_any_call(orders: Namespace, 
 async def test_a_call_that_names_no_namespace_is_refused(orders: Namespace, name: str) -> None:
     refused = await refusal(NAMESPACED[name](orders, ""))
     assert refused.code == INVALID
-    assert "namespace" in refused.message.lower()
+    assert refused.names("namespace")
 
 
 POLLS: dict[str, Any] = {
@@ -255,7 +255,7 @@ POLLS: dict[str, Any] = {
 @pytest.mark.parametrize("name", POLLS)
 @pytest.mark.parametrize(
     ("queue", "identity", "named"),
-    [("", "", "task"), ("q" * (ID_LIMIT + 1), "", "task"), ("queue", "i" * (ID_LIMIT + 1), "identity")],
+    [("", "", "task queue"), ("q" * (ID_LIMIT + 1), "", "task queue"), ("queue", "i" * (ID_LIMIT + 1), "identity")],
     ids=["no queue", "a queue that is too long", "an identity that is too long"],
 )
 async def test_a_poll_that_is_wrong_is_refused(
@@ -264,7 +264,7 @@ async def test_a_poll_that_is_wrong_is_refused(
     request = POLLS[name](namespace=orders.name, task_queue=TaskQueue(name=queue), identity=identity)
     refused = await refusal(getattr(orders.service, name)(request, timeout=10))
     assert refused.code == INVALID
-    assert named in refused.message.lower()
+    assert refused.names(named)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +312,23 @@ async def test_a_call_that_the_embedded_backend_does_not_serve_is_unimplemented_
     refused = await refusal(channel.unary_unary(WORKFLOW_SERVICE + call)(b""))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED
     assert call in refused.message
+
+
+NOT_SERVED_YET: dict[str, Any] = {
+    "retry_policy": RetryPolicy(maximum_attempts=2),
+    "cron_schedule": "* * * * *",
+    "workflow_start_delay": duration(1),
+}
+
+
+@pytest.mark.usefixtures("embedded_only")
+@pytest.mark.parametrize("field", NOT_SERVED_YET)
+async def test_a_field_that_the_embedded_backend_does_not_honour_is_unimplemented_and_named(
+    orders: Namespace, workflow_id: str, queue: str, field: str
+) -> None:
+    refused = await refusal(orders.start(workflow_id, queue, **{field: NOT_SERVED_YET[field]}))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
+    assert field in refused.message
 
 
 @pytest.mark.parametrize("way", ["cancels its call", "closes its connection"])

@@ -202,7 +202,7 @@ async def test_a_result_that_is_too_large_fails_the_operation(
     await payments.answer_nexus_task(task, sync_result("x" * (2 * 1024 * 1024 + 1)))
     woken = await orders.poll_workflow_task(queue)
     failure = woken.history.events[5].nexus_operation_failed_event_attributes.failure
-    assert "large" in failure.cause.message
+    assert "large" in failure.cause.message or "size limit" in failure.cause.message
     await finish(orders, woken)
 
 
@@ -223,7 +223,7 @@ async def test_a_call_that_is_wrong_fails_the_workflow_task(
     task = await orders.poll_workflow_task(queue)
     refused = await refusal(orders.complete_workflow_task(task, schedule_operation(endpoint.name, **options)))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert named in refused.message
+    assert refused.names(named)
     again = await orders.poll_workflow_task(queue)
     assert event_names(again.history.events)[3] == "WORKFLOW_TASK_FAILED"
     assert again.history.events[3].workflow_task_failed_event_attributes.cause == BAD_ATTRIBUTES

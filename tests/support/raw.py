@@ -83,6 +83,10 @@ class Refusal:
     message: str
     details: tuple[AnyMessage, ...]
 
+    def names(self, thing: str) -> bool:
+        """Whether the message names the thing: `task queue`, `TaskQueue` and `task_queue` are one."""
+        return _squeezed(thing) in _squeezed(self.message)
+
     def detail(self, kind: type[M]) -> M:
         """The typed detail of this kind.
 
@@ -95,6 +99,10 @@ class Refusal:
                 each.Unpack(found)
                 return found
         raise LookupError(f"no {kind.DESCRIPTOR.full_name} among {[each.type_url for each in self.details]}")
+
+
+def _squeezed(text: str) -> str:
+    return text.lower().replace(" ", "").replace("_", "")
 
 
 async def refusal(call: Awaitable[Any]) -> Refusal:

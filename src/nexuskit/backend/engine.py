@@ -21,6 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
+import msgspec
 from temporalio.api.history.v1 import History, HistoryEvent
 
 from nexuskit.backend import limits
@@ -58,7 +59,7 @@ class Waiting(NamedTuple):
     stamp: int
 
 
-class _Due(NamedTuple):
+class _Due(msgspec.Struct, frozen=True):
     """Key of an alarm: the row must be looked at."""
 
     execution: int
@@ -66,7 +67,7 @@ class _Due(NamedTuple):
     key: Key
 
 
-class _Ready(NamedTuple):
+class _Ready(msgspec.Struct, frozen=True):
     """Key of an alarm: the row may be taken at its destination from now on."""
 
     execution: int
@@ -124,6 +125,8 @@ class Engine:
         self._background: set[asyncio.Task[None]] = set()
         self._fires = asyncio.Semaphore(limits.FIRES_IN_FLIGHT)
         self._next_execution = 1
+        self.stopping = False
+        """Whether long polls are to end."""
         self._closed = False
 
     # --- start and stop
@@ -133,6 +136,13 @@ class Engine:
         self._next_execution = last_execution + 1
         for execution, kind, key, index in entries:
             self._enlist(execution, kind, key, NOTHING, index)
+
+    def end_polls(self) -> None:
+        """Everybody who waits for something to happen is answered now, with what there is."""
+        self.stopping = True
+        self.tasks.close()
+        for resident in list(self._alive.values()):
+            self._wake(resident)
 
     async def close(self) -> None:
         """Stop what goes on by itself, then write what is there."""

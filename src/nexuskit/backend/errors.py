@@ -13,6 +13,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from temporalio.api.errordetails.v1 import NotFoundFailure
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -66,8 +68,11 @@ def invalid_argument(message: str) -> StatusError:
 
 
 def not_found(message: str, *details: Message) -> StatusError:
-    """The thing that the request names is not there (or not there any more)."""
-    return StatusError(Code.NOT_FOUND, message, details)
+    """The thing that the request names is not there (or not there any more).
+
+    The details say which kind of thing; `NotFoundFailure`, as of the real server, where there is no better one.
+    """
+    return StatusError(Code.NOT_FOUND, message, details or (NotFoundFailure(),))
 
 
 def unimplemented(message: str) -> StatusError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 from temporalio.api.enums.v1 import NamespaceState
-from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.api.errordetails.v1 import NamespaceAlreadyExistsFailure, NamespaceNotFoundFailure
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
@@ -18,6 +19,28 @@ PUT = "INSERT OR REPLACE INTO namespaces (id, name, body) VALUES (?, ?, ?)"
 
 SYSTEM = "temporal-system"
 """A name that the real server keeps for itself; programs written for it expect that it cannot be registered."""
+
+
+NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.\-]*[a-zA-Z0-9])?")
+"""What a namespace may be called."""
+
+
+def check_name(name: str) -> None:
+    """A namespace may be called that.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    if not name:
+        raise invalid_argument("Namespace not set on request.")
+    size = len(name.encode())
+    if size > limits.ID_LENGTH:
+        raise invalid_argument(f"Namespace length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
+    if not NAME.fullmatch(name) or name == SYSTEM:
+        raise invalid_argument(
+            f"Namespace {name!r} is not a valid name: letters, digits, '.', '_' and '-', with a letter or digit at both"
+            f" ends, and not {SYSTEM!r}."
+        )
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,7 +108,8 @@ class Namespaces:
             StatusError: ALREADY_EXISTS, if its name is taken.
         """
         if namespace.name in self._by_name:
-            raise StatusError(Code.ALREADY_EXISTS, f"Namespace {namespace.name} already exists.")
+            message = f"Namespace {namespace.name} already exists."
+            raise StatusError(Code.ALREADY_EXISTS, message, [NamespaceAlreadyExistsFailure()])
         return self._put(namespace)
 
     def change(self, namespace: Namespace) -> Ticket:

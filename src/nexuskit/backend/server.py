@@ -15,11 +15,12 @@ import nexuskit
 from nexuskit.backend.clock import Clock, RealClock
 from nexuskit.backend.draw import Draw
 from nexuskit.backend.engine import Engine
+from nexuskit.backend.errors import StartError, StatusError
 from nexuskit.backend.frontend.grpc_server import start_grpc
 from nexuskit.backend.frontend.http_server import HttpServer
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.nexus_operation import NexusOperation
-from nexuskit.backend.namespaces import Namespace, Namespaces
+from nexuskit.backend.namespaces import Namespace, Namespaces, check_name
 from nexuskit.backend.nexus.callbacks import Callbacks
 from nexuskit.backend.nexus.endpoints import Endpoints
 from nexuskit.backend.nexus.operations import Operations
@@ -71,6 +72,11 @@ class Backend:
         self._grpc_server = grpc_server
         self._http_server = http_server
 
+    @property
+    def namespaces(self) -> list[str]:
+        """The names of its namespaces, in order."""
+        return [namespace.name for namespace in self._services.namespaces.all()]
+
     async def client(self, namespace: str = DEFAULT_NAMESPACE, **options: Any) -> Client:
         """A connected client of a namespace.
 
@@ -81,14 +87,23 @@ class Backend:
         return await Client.connect(self.address, namespace=namespace, **options)
 
     async def add_namespace(self, name: str) -> None:
-        """Make a namespace, unless there is one of that name."""
+        """Make a namespace, unless there is one of that name.
+
+        Raises:
+            StartError: no namespace may be called that.
+        """
         namespaces = self._services.namespaces
         if not namespaces.has(name):
+            try:
+                check_name(name)
+            except StatusError as error:
+                raise StartError(error.message) from error
             made = Namespace(id=self._services.draw.uuid(), name=name, created=self._services.clock.now())
             await namespaces.add(made).wait()
 
     async def stop(self) -> None:
         """End long polls, answer what is under way, write what is there, and close the database."""
+        self._services.engine.end_polls()
         await self._grpc_server.stop(GRACE_S)
         await self._http_server.stop()
         await self._services.engine.close()

@@ -167,8 +167,9 @@ def read_token(services: Services, namespace: str, raw: bytes) -> tokens.Activit
     Raises:
         StatusError: INVALID_ARGUMENT, if it is none; NOT_FOUND, for an unknown namespace.
     """
+    namespace_id = services.namespaces.get(namespace).id
     token = tokens.read(tokens.ActivityTaskToken, raw, "task token")
-    if namespace and services.namespaces.get(namespace).id != token.namespace_id:
+    if namespace_id != token.namespace_id:
         raise invalid_argument(f"Operation requested with a token from a different namespace than {namespace!r}.")
     return token
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
@@ -56,7 +56,7 @@ _HEALTH: Mapping[str, Handler] = {"Check": _check_health}
 SERVICES: tuple[tuple[ServiceDescriptor, Mapping[str, Handler]], ...] = (
     (workflow_service.DESCRIPTOR.services_by_name["WorkflowService"], WORKFLOW_SERVICE),
     (operator_service.DESCRIPTOR.services_by_name["OperatorService"], OPERATOR_SERVICE),
-    (health_pb2.DESCRIPTOR.services_by_name["Health"], _HEALTH),
+    (cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"]), _HEALTH),
 )
 SERVED = frozenset({"", *(service.full_name for service, _ in SERVICES)})
 
@@ -78,6 +78,7 @@ async def start_grpc(services: Services, host: str, port: int) -> tuple[grpc.aio
     for service, handlers in SERVICES:
         methods = {method.name: _method(services, method, handlers.get(method.name)) for method in service.methods}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, methods),))
+    server.add_generic_rpc_handlers((_Unknown(),))
     try:
         bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
@@ -86,6 +87,18 @@ async def start_grpc(services: Services, host: str, port: int) -> tuple[grpc.aio
         ) from error
     await server.start()
     return server, bound
+
+
+class _Unknown(grpc.GenericRpcHandler):
+    """Answers every call that is in no table, with its name."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        name = handler_call_details.method
+
+        async def refuse(_: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            return await _refuse(context, unimplemented(f"unknown call {name}: it is none of Temporal's API"))
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
 
 
 def _method(
@@ -103,7 +116,8 @@ def _method(
                 raise unimplemented(f"{name} is not served by this backend")
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             left = context.time_remaining()
-            deadline = clock.now() + int(left * SECOND) if left is not None and left < limits.DEADLINE_MAX_S else 0
+            # No deadline is a very long one on the wire, and None in gRPC's Python.
+            deadline = clock.now() + int(left * SECOND) if left and left < limits.DEADLINE_MAX_S else 0
             message = _decode(request_class, raw, name)
             answer = await handler(services, Call(name, metadata, deadline), message)
             return answer.SerializeToString()

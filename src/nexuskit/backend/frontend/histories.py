@@ -57,7 +57,7 @@ async def _wait(
     """Wait for an event that the caller does not have (or, with `closed`, for the last one)."""
     until = call.until(limits.HISTORY_LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     number = resident.execution.id
-    while services.clock.now() < until:
+    while services.clock.now() < until and not services.engine.stopping:
         info = resident.execution.info
         if not info.running or (not closed and info.next_event_id > page.next_id):
             break
@@ -73,8 +73,7 @@ async def _close_event(
     if info.running:
         if waited:
             return GetWorkflowExecutionHistoryResponse(history=History(), next_page_token=tokens.write(page))
-        last = await services.engine.event(resident, info.next_event_id - 1)
-        return GetWorkflowExecutionHistoryResponse(history=History(events=[last]))
+        return GetWorkflowExecutionHistoryResponse(history=History())
     return GetWorkflowExecutionHistoryResponse(
         history=History(events=[await services.engine.event(resident, info.close_event_id)])
     )

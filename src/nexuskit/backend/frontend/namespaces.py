@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,27 +21,20 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend.checks import check_fields, check_text
+from nexuskit.backend.frontend.checks import check_fields
 from nexuskit.backend.frontend.system import CLUSTER_NAME
-from nexuskit.backend.namespaces import SYSTEM, Namespace
+from nexuskit.backend.namespaces import Namespace, check_name
 from nexuskit.backend.times import HOUR, duration, span
 
 if TYPE_CHECKING:
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.services import Services
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,998}[a-zA-Z0-9]|[a-zA-Z0-9]")
-"""What a namespace may be called."""
-
 
 async def register(services: Services, _: Call, request: RegisterNamespaceRequest) -> RegisterNamespaceResponse:
     """RegisterNamespace: it can be used as soon as this is answered."""
     check_fields(request)
-    check_text("Namespace", request.namespace)
-    if not NAME.fullmatch(request.namespace) or request.namespace == SYSTEM:
-        raise invalid_argument(
-            f"Namespace {request.namespace!r} is not a valid name: letters, digits, '.', '_', '-', and not {SYSTEM!r}."
-        )
+    check_name(request.namespace)
     if not request.HasField("workflow_execution_retention_period"):
         raise invalid_argument("Namespace's workflow_execution_retention_period is not set on request.")
     namespace = Namespace(

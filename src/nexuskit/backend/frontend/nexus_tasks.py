@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, cast
 
 from temporalio.api.failure.v1 import Failure
@@ -30,6 +31,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
     """PollNexusTaskQueue: the next request for this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
     check_text("TaskQueue", request.task_queue.name)
+    check_text("Identity", request.identity, required=False)
     until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     destination = Destination("nexus", namespace.id, request.task_queue.name)
     while (taken := await services.engine.tasks.take(destination, until)) is not None:
@@ -43,14 +45,14 @@ async def complete(
     services: Services, _: Call, request: RespondNexusTaskCompletedRequest
 ) -> RespondNexusTaskCompletedResponse:
     """RespondNexusTaskCompleted."""
-    services.namespaces.get(request.namespace)
-    services.nexus_tasks.settle(_number(request.task_token), request.response)
+    namespace = services.namespaces.get(request.namespace)
+    services.nexus_tasks.settle(_number(request.task_token), namespace.id, request.response)
     return RespondNexusTaskCompletedResponse()
 
 
 async def fail(services: Services, _: Call, request: RespondNexusTaskFailedRequest) -> RespondNexusTaskFailedResponse:
     """RespondNexusTaskFailed, in either form."""
-    services.namespaces.get(request.namespace)
+    namespace = services.namespaces.get(request.namespace)
     if request.HasField("failure"):
         if not request.failure.HasField("nexus_handler_failure_info"):
             raise invalid_argument("request.Failure must have a NexusHandlerFailureInfo: it is a handler error.")
@@ -59,7 +61,7 @@ async def fail(services: Services, _: Call, request: RespondNexusTaskFailedReque
         failure = failures.from_handler_error(request.error)
     else:
         raise invalid_argument("request must contain error or failure.")
-    services.nexus_tasks.settle(_number(request.task_token), failure)
+    services.nexus_tasks.settle(_number(request.task_token), namespace.id, failure)
     return RespondNexusTaskFailedResponse()
 
 
@@ -67,8 +69,8 @@ def _number(token: bytes) -> str:
     if not token:
         raise invalid_argument("Task token not set on request.")
     try:
-        return token.decode("ascii")
-    except UnicodeDecodeError:
+        return str(uuid.UUID(token.decode("ascii")))
+    except ValueError:
         raise invalid_argument(
             "Error deserializing task token: it was not given out by this backend for that."
         ) from None

@@ -180,8 +180,9 @@ async def shutdown_worker(services: Services, _: Call, request: ShutdownWorkerRe
 
 
 def _read_token(services: Services, namespace: str, raw: bytes) -> tokens.WorkflowTaskToken:
+    namespace_id = services.namespaces.get(namespace).id
     token = tokens.read(tokens.WorkflowTaskToken, raw, "task token")
-    if namespace and services.namespaces.get(namespace).id != token.namespace_id:
+    if namespace_id != token.namespace_id:
         raise invalid_argument(f"Operation requested with a token from a different namespace than {namespace!r}.")
     return token
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from temporalio.api.common.v1 import Link
 from temporalio.api.enums.v1 import (
@@ -113,7 +114,7 @@ def _check(services: Services, request: StartWorkflowExecutionRequest) -> None:
     check_fields(request)
     check_text("WorkflowId", request.workflow_id)
     check_text("WorkflowType", request.workflow_type.name)
-    check_text("TaskQueue", request.task_queue.name)
+    check_text("task queue (TaskQueue.Name)", request.task_queue.name)
     check_text("RequestId", request.request_id, required=False)
     check_text("Identity", request.identity, required=False)
     for field in ("execution", "run", "task"):
@@ -143,10 +144,14 @@ def _check_callbacks(services: Services, request: StartWorkflowExecutionRequest)
             f"{len(request.completion_callbacks)} completion callbacks on request, at most {limits.CALLBACKS}"
         )
     for each in request.completion_callbacks:
+        if each.WhichOneof("variant") == "internal":
+            raise invalid_argument("completion callback of kind 'internal': only the server itself makes such")
         if each.WhichOneof("variant") != "nexus":
             raise unimplemented(
                 f"completion callback of kind {each.WhichOneof('variant')!r} is not served by this backend"
             )
+        if urlsplit(each.nexus.url).scheme not in ("http", "https", "temporal"):
+            raise invalid_argument(f"invalid url: unknown scheme: {each.nexus.url[:100]!r}")
         if len(each.nexus.url) > limits.CALLBACK_URL_LENGTH:
             raise invalid_argument(
                 f"invalid url: url length longer than max length allowed of {limits.CALLBACK_URL_LENGTH}"

@@ -225,8 +225,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     name = f"activity {attributes.activity_id!r} of type {attributes.activity_type.name!r}"
     check_id(_BAD, "ActivityId", attributes.activity_id)
     check_id(_BAD, "ActivityType", attributes.activity_type.name)
-    if len(attributes.task_queue.name.encode()) > limits.ID_LENGTH:
-        raise CommandError(_BAD, f"TaskQueue of {name} exceeds length limit of {limits.ID_LENGTH} bytes.")
+    check_id(_BAD, f"task queue (TaskQueue) of {name}", attributes.task_queue.name)
     to_close, to_start, run, beat = (
         check_span(_BAD, f"{field} of {name}", getattr(attributes, proto))
         for field, proto in (
@@ -265,9 +264,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         activity_task_scheduled_event_attributes=ActivityTaskScheduledEventAttributes(
             activity_id=attributes.activity_id,
             activity_type=attributes.activity_type,
-            task_queue=TaskQueue(
-                name=attributes.task_queue.name or tx.state.info.task_queue, kind=attributes.task_queue.kind
-            ),
+            task_queue=TaskQueue(name=attributes.task_queue.name, kind=attributes.task_queue.kind),
             header=attributes.header if attributes.HasField("header") else None,
             input=attributes.input if attributes.HasField("input") else None,
             schedule_to_close_timeout=duration(whole),

@@ -17,15 +17,15 @@ class CommandError(Exception):
 
     Attributes:
         cause: a `WorkflowTaskFailedCause`, which goes into history. message: which command, what was expected, what
-        came. fail_workflow: repeating the task cannot help, so the workflow itself fails (Temporal: a payload over the
+        came. terminate: repeating the task cannot help, so the workflow is terminated (Temporal: a payload over the
         limit).
     """
 
-    def __init__(self, cause: int, message: str, *, fail_workflow: bool = False) -> None:
+    def __init__(self, cause: int, message: str, *, terminate: bool = False) -> None:
         super().__init__(message)
         self.cause = cause
         self.message = message
-        self.fail_workflow = fail_workflow
+        self.terminate = terminate
 
 
 def check_id(cause: int, field: str, value: str) -> None:
@@ -45,9 +45,9 @@ def check_span(cause: int, field: str, length: Duration) -> int:
 
 
 def check_payloads(cause: int, field: str, message: Message) -> None:
-    """Payloads must be within their limit; a workflow that sends more would send it again, so it fails."""
+    """Payloads must be within their limit; a workflow that sends more would send it again, so it is terminated."""
     size = message.ByteSize()
     if size > limits.PAYLOAD_SIZE:
         raise CommandError(
-            cause, f"{field} exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}.", fail_workflow=True
+            cause, f"{field} exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}.", terminate=True
         )

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from temporalio.api.common.v1 import Link, Payload
 from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCause
-from temporalio.api.failure.v1 import CanceledFailureInfo, Failure, NexusOperationFailureInfo, TimeoutFailureInfo
+from temporalio.api.failure.v1 import (
+    CanceledFailureInfo,
+    Failure,
+    NexusHandlerFailureInfo,
+    NexusOperationFailureInfo,
+    TimeoutFailureInfo,
+)
 from temporalio.api.history.v1 import (
     HistoryEvent,
     NexusOperationCanceledEventAttributes,
@@ -34,7 +40,7 @@ from nexuskit.backend.history import retry, workflow_task
 from nexuskit.backend.history.command import CommandError, check_span
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
-from nexuskit.backend.times import duration, moment, span
+from nexuskit.backend.times import SECOND, duration, moment, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,9 +174,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     """ScheduleNexusOperation: the call is written down, and made as soon as that is on disk."""
     attributes = command.schedule_nexus_operation_command_attributes
     prefix = "ScheduleNexusOperationCommandAttributes"
-    endpoint_id = tx.endpoints.get(attributes.endpoint)
-    if endpoint_id is None:
-        raise CommandError(_BAD, f'endpoint "{attributes.endpoint}" not found')
+    endpoint_id = tx.endpoints.get(attributes.endpoint, "")
     for field, value in (("Service", attributes.service), ("Operation", attributes.operation)):
         if not value:
             raise CommandError(_BAD, f"{prefix}.{field} is not set on command.")
@@ -187,7 +191,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     size = attributes.input.ByteSize()
     if size > limits.PAYLOAD_SIZE:
         message = f"{prefix}.Input exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}"
-        raise CommandError(_BAD, message, fail_workflow=True)
+        raise CommandError(_BAD, message, terminate=True)
     headers = _headers(attributes.nexus_header)
     pending = len(tx.state.of(NexusOperation))
     if pending >= limits.PENDING_NEXUS_OPERATIONS:
@@ -196,7 +200,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         raise CommandError(cause, f"{message} for this namespace")
     # Nothing outlives the run, and a part cannot last longer than the whole.
     whole = min(filter(None, (to_close, tx.state.info.run_timeout)), default=0)
-    tx.add(
+    scheduled_id = tx.add(
         EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED,
         user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         nexus_operation_scheduled_event_attributes=NexusOperationScheduledEventAttributes(
@@ -213,6 +217,13 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
             request_id=tx.draw.uuid(),
         ),
     )
+    row = tx.state.of(NexusOperation).get(scheduled_id)
+    if row is not None and not endpoint_id:
+        # The real server fails the workflow task here, for ever, and no workflow can catch that.
+        message = f"endpoint {attributes.endpoint!r} is not registered: no endpoint of that name is in the registry"
+        info = NexusHandlerFailureInfo(type="NOT_FOUND")
+        _add_failed(tx, row, Failure(message=message, nexus_handler_failure_info=info))
+        tx.wakes = True
 
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
@@ -255,8 +266,19 @@ def attempted(state: Execution, scheduled_id: int, attempt: int) -> NexusOperati
     return row
 
 
-def start(tx: Transaction, row: NexusOperation, token: str, links: Sequence[Link], at: int = 0) -> None:
-    """The handler works on it and will complete it later."""
+def start(
+    tx: Transaction, row: NexusOperation, token: str, links: Sequence[Link], *, at: int = 0, ended: bool = False
+) -> None:
+    """The handler works on it and will complete it later.
+
+    Args:
+        tx: the transaction.
+        row: the operation.
+        token: names it at its handler.
+        links: to the handler's side.
+        at: when it started (ns); 0 for now.
+        ended: its end follows in the same transaction, and it is that which the workflow is woken for.
+    """
     event = HistoryEvent(
         event_type=EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED,
         links=links,
@@ -267,9 +289,10 @@ def start(tx: Transaction, row: NexusOperation, token: str, links: Sequence[Link
             request_id=row.request_id,
         ),
     )
-    event.event_time.seconds, event.event_time.nanos = divmod(at or tx.now, 1_000_000_000)
+    event.event_time.seconds, event.event_time.nanos = divmod(at or tx.now, SECOND)
     tx.put(event)
-    workflow_task.schedule(tx)
+    if not ended:
+        workflow_task.schedule(tx)
 
 
 def complete(tx: Transaction, row: NexusOperation, result: Payload | None, links: Sequence[Link] = ()) -> None:
@@ -286,13 +309,17 @@ def complete(tx: Transaction, row: NexusOperation, result: Payload | None, links
 
 def fail(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
     """It failed for good, because of `cause`."""
+    _add_failed(tx, row, cause)
+    workflow_task.schedule(tx)
+
+
+def _add_failed(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
     tx.add(
         EventType.EVENT_TYPE_NEXUS_OPERATION_FAILED,
         nexus_operation_failed_event_attributes=NexusOperationFailedEventAttributes(
             scheduled_event_id=row.scheduled_id, failure=_failure(row, cause), request_id=row.request_id
         ),
     )
-    workflow_task.schedule(tx)
 
 
 def cancel(tx: Transaction, row: NexusOperation, cause: Failure) -> None:

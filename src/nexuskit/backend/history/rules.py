@@ -36,6 +36,7 @@ RULES = Rules(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: workflow.apply_closed,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED: workflow_task.apply_scheduled,
         EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: workflow_task.apply_started_event,
         EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: workflow_task.apply_completed,

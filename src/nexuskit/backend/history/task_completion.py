@@ -36,6 +36,10 @@ CLOSING = frozenset(
 """Commands that end the run: nothing may follow them."""
 
 
+SERVER = "history-service"
+"""Who did what nobody asked for, in histories; the real server's name for itself."""
+
+
 class CompleteTask(NamedTuple):
     """A worker's answer.
 
@@ -117,30 +121,28 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
         tx.rules.commands[command.command_type](tx, command, completed_id)
     info = tx.state.info
     if info.running and (info.next_event_id > limits.HISTORY_EVENTS or info.history_size > limits.HISTORY_SIZE):
-        failure = Failure(
-            message=f"Workflow history exceeds its limit: {info.next_event_id - 1} events, {info.history_size} bytes;"
-            f" at most {limits.HISTORY_EVENTS} events, {limits.HISTORY_SIZE} bytes. Continue as new before that.",
-            source="Server",
-            server_failure_info=ServerFailureInfo(non_retryable=True),
+        reason = (
+            f"Workflow history exceeds its limit: {info.next_event_id - 1} events, {info.history_size} bytes;"
+            f" at most {limits.HISTORY_EVENTS} events, {limits.HISTORY_SIZE} bytes. Continue as new before that."
         )
-        workflow.fail_with(tx, failure, completed_id)
+        workflow.terminate(tx, reason, SERVER)
 
 
 def _refuse(
     tx: Transaction, task: workflow_task.WorkflowTask, request: CompleteTask, error: CommandError
 ) -> CompletedTask:
-    failure = Failure(
-        message=error.message, source="Server", server_failure_info=ServerFailureInfo(non_retryable=error.fail_workflow)
-    )
-    if error.fail_workflow:
-        completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata)
-        workflow.fail_with(tx, failure, completed_id)
-    else:
-        workflow_task.fail(tx, task, error.cause, failure, request.identity)
     name = WorkflowTaskFailedCause.Name(WorkflowTaskFailedCause.ValueType(error.cause))
     short = "".join(word.title() for word in name.removeprefix("WORKFLOW_TASK_FAILED_CAUSE_").split("_"))
     text = error.message if error.message == short else f"{short}: {error.message}"
-    return CompletedTask(error=invalid_argument(text))
+    refusal = CompletedTask(error=invalid_argument(text))
+    if task.transient and not error.terminate:
+        # It would fail again at once and keep everybody busy: the task is left to time out before it is repeated.
+        return refusal
+    failure = Failure(message=error.message, source="Server", server_failure_info=ServerFailureInfo())
+    workflow_task.fail(tx, task, error.cause, failure, request.identity, again=not error.terminate)
+    if error.terminate:
+        workflow.terminate(tx, error.message, SERVER)
+    return refusal
 
 
 def _start_eager(tx: Transaction, request: CompleteTask) -> tuple[Key, ...]:

@@ -1,6 +1,6 @@
 """A run as a whole: how it starts, and how it ends.
 
-    nothing ── start ──> RUNNING ── complete, fail, its time is over ──> CLOSED
+    nothing ── start ──> RUNNING ── complete, fail, its time is over, terminate ──> CLOSED
 
 A closed run accepts nothing. Its pending things are gone with it, all but the callbacks, which now are to be delivered.
 """
@@ -23,6 +23,7 @@ from temporalio.api.history.v1 import (
     WorkflowExecutionCompletedEventAttributes,
     WorkflowExecutionFailedEventAttributes,
     WorkflowExecutionStartedEventAttributes,
+    WorkflowExecutionTerminatedEventAttributes,
     WorkflowExecutionTimedOutEventAttributes,
 )
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -122,6 +123,7 @@ CLOSED_BY = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED,
 }
 """Event that closes a run → the status it leaves."""
 
@@ -193,17 +195,22 @@ def fail(tx: Transaction, command: Command, completed_id: int) -> None:
     if not attributes.HasField("failure"):
         raise CommandError(_BAD_FAIL, "Failure is not set on FailWorkflowExecutionCommand.")
     check_payloads(_BAD_FAIL, "FailWorkflowExecutionCommandAttributes.Failure", attributes.failure)
-    fail_with(tx, attributes.failure, completed_id)
-
-
-def fail_with(tx: Transaction, failure: Failure, completed_id: int) -> None:
-    """The run fails with this failure."""
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
         workflow_execution_failed_event_attributes=WorkflowExecutionFailedEventAttributes(
-            failure=failure,
+            failure=attributes.failure,
             retry_state=RetryState.RETRY_STATE_RETRY_POLICY_NOT_SET,
             workflow_task_completed_event_id=completed_id,
+        ),
+    )
+
+
+def terminate(tx: Transaction, reason: str, identity: str) -> None:
+    """The run is ended, whatever its code would say."""
+    tx.add(
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+        workflow_execution_terminated_event_attributes=WorkflowExecutionTerminatedEventAttributes(
+            reason=reason, identity=identity
         ),
     )
 

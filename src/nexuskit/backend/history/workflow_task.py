@@ -385,8 +385,10 @@ def complete(
     )
 
 
-def fail(tx: Transaction, task: WorkflowTask, cause: int, failure: Failure | None, identity: str) -> None:
-    """The attempt failed: the first one in history, later ones without a trace; the task waits again."""
+def fail(
+    tx: Transaction, task: WorkflowTask, cause: int, failure: Failure | None, identity: str, *, again: bool = True
+) -> None:
+    """The attempt failed: the first one in history, later ones without a trace; with `again` the task waits anew."""
     if not task.transient:
         tx.add(
             EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
@@ -400,7 +402,8 @@ def fail(tx: Transaction, task: WorkflowTask, cause: int, failure: Failure | Non
         )
     else:
         tx.note(Dropped())
-    _again(tx, task, task.attempt + 1)
+    if again:
+        _again(tx, task, task.attempt + 1)
 
 
 def due(tx: Transaction, task: WorkflowTask) -> None:

@@ -36,6 +36,7 @@ class Matching(Generic[T]):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._closed = False
         self._queues: dict[Destination, _Queue[T]] = {}
 
     def offer(self, destination: Destination, key: Hashable, task: T, *, first: bool = False) -> None:
@@ -62,6 +63,8 @@ class Matching(Generic[T]):
         A caller that is cancelled while it waits gives back what it was just handed.
         """
         queue = self._queue(destination)
+        if self._closed:
+            return None
         if queue.tasks:
             taken = queue.tasks.popitem(last=False)
             self._drop_empty(destination, queue)
@@ -80,6 +83,13 @@ class Matching(Generic[T]):
             if poller in queue.pollers:
                 queue.pollers.remove(poller)
             self._drop_empty(destination, queue)
+
+    def close(self) -> None:
+        """Every poller gets nothing, now and from now on."""
+        self._closed = True
+        for queue in list(self._queues.values()):
+            for poller in queue.pollers:
+                _expire(poller)
 
     def waiting(self, destination: Destination) -> list[T]:
         """The tasks that wait in a queue, in order."""

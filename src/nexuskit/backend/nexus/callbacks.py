@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from temporalio.api.common.v1 import Callback as CallbackProto
 from temporalio.api.common.v1 import Link, Payload
 from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowExecutionStatus
-from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TimeoutFailureInfo
+from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TerminatedFailureInfo, TimeoutFailureInfo
 
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import Code, StatusError, not_found
@@ -76,7 +76,7 @@ class Callbacks:
             row = nexus_operation.find(tx.state, token.key, token.request_id)
             if not row.started_time:
                 # The handler was quicker than its answer, or the answer was lost: the operation starts with its end.
-                nexus_operation.start(tx, row, "", [link], at=source.execution.info.start_time)
+                nexus_operation.start(tx, row, "", [link], at=source.execution.info.start_time, ended=True)
                 row = nexus_operation.find(tx.state, token.key, token.request_id)
             _end(tx, row, outcome)
 
@@ -119,5 +119,8 @@ def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome)
             nexus_operation.fail(
                 tx, row, Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout)
             )
+        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED:
+            terminated = Failure(message="operation terminated", terminated_failure_info=TerminatedFailureInfo())
+            nexus_operation.fail(tx, row, terminated)
         case _:
             nexus_operation.fail(tx, row, outcome.failure or Failure(message="operation failed"))

@@ -6,6 +6,7 @@ Few and small, so all of them are in memory; a change is seen at once.
 from __future__ import annotations
 
 import re
+import uuid
 from typing import TYPE_CHECKING
 
 from temporalio.api.nexus.v1 import Endpoint, EndpointSpec
@@ -44,10 +45,14 @@ class Endpoints:
         """The endpoint of that id.
 
         Raises:
-            StatusError: INVALID_ARGUMENT for no id, NOT_FOUND for an unknown one.
+            StatusError: INVALID_ARGUMENT for what is no id, NOT_FOUND for an unknown one.
         """
         if not id:
             raise invalid_argument("endpoint ID not set on request")
+        try:
+            uuid.UUID(id)
+        except ValueError:
+            raise invalid_argument(f"malformed endpoint ID: {id[:100]!r} is not a UUID") from None
         found = self._by_id.get(id)
         if found is None:
             raise not_found(f"endpoint with ID {id!r} is not found")
@@ -84,13 +89,8 @@ class Endpoints:
         Raises:
             StatusError: as `create` and `get`; FAILED_PRECONDITION, if it has another version by now.
         """
-        before = self.get(id)
         self._check(spec)
-        if version != before.version:
-            raise StatusError(
-                Code.FAILED_PRECONDITION,
-                f"nexus endpoint version mismatch. received: {version} expected {before.version}",
-            )
+        before = self._at(id, version)
         if self.ids.get(spec.name, id) != id:
             raise StatusError(
                 Code.ALREADY_EXISTS, f"error updating Nexus endpoint. Endpoint with name {spec.name} already registered"
@@ -108,16 +108,20 @@ class Endpoints:
         Raises:
             StatusError: as `get`; FAILED_PRECONDITION, if it has another version by now.
         """
-        before = self.get(id)
-        if version != before.version:
-            raise StatusError(
-                Code.FAILED_PRECONDITION,
-                f"nexus endpoint version mismatch. received: {version} expected {before.version}",
-            )
+        before = self._at(id, version)
         self._forget(before)
         group, ticket = self._store.group()
         group.add(REMOVE, (id,), undo=lambda: self._set(before))
         return ticket
+
+    def _at(self, id: str, version: int) -> Endpoint:
+        found = self.get(id)
+        if version <= 0:
+            raise invalid_argument(f"endpoint version not set on request, or not above zero: {version}")
+        if version != found.version:
+            message = f"nexus endpoint version mismatch. received: {version} expected {found.version}"
+            raise StatusError(Code.FAILED_PRECONDITION, message)
+        return found
 
     def _put(self, endpoint: Endpoint) -> Ticket:
         before = self._by_id.get(endpoint.id)

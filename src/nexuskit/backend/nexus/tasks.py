@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from nexuskit.backend.errors import not_found
+from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 
@@ -27,12 +27,14 @@ class NexusTask(NamedTuple):
 
     Attributes:
         number: names it, in its token.
+        namespace_id: of the worker that may have it.
         request: what the worker is given.
         until: when the caller gives up (ns).
         answer: where the worker's answer goes.
     """
 
     number: str
+    namespace_id: str
     request: Request
     until: int
     answer: asyncio.Future[Response | Failure]
@@ -55,7 +57,7 @@ class NexusTasks:
         """
         destination = Destination("nexus", namespace_id, queue)
         answer: asyncio.Future[Response | Failure] = asyncio.get_running_loop().create_future()
-        task = NexusTask(self._draw.uuid(), request, until, answer)
+        task = NexusTask(self._draw.uuid(), namespace_id, request, until, answer)
         self._waiting[task.number] = task
         timeout = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
         alarm = self._clock.at(until, lambda: _answer(answer, timeout))
@@ -71,13 +73,15 @@ class NexusTasks:
         """Whether somebody still waits for the answer."""
         return task.number in self._waiting and not task.answer.done()
 
-    def settle(self, number: str, answer: Response | Failure) -> None:
+    def settle(self, number: str, namespace_id: str, answer: Response | Failure) -> None:
         """A worker's answer.
 
         Raises:
-            StatusError: NOT_FOUND, if nobody waits for it.
+            StatusError: NOT_FOUND, if nobody waits for it; INVALID_ARGUMENT, if it is a task of another namespace.
         """
         task = self._waiting.get(number)
+        if task is not None and task.namespace_id != namespace_id:
+            raise invalid_argument("Operation requested with a token from a different namespace.")
         if task is None or task.answer.done():
             raise not_found("Nexus task not found or already expired: its caller has been answered, or has given up.")
         task.answer.set_result(answer)

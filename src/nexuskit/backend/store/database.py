@@ -71,6 +71,8 @@ def open_database(db: str | os.PathLike[str]) -> Database:
     else:
         directory = None
         path = Path(db).expanduser().resolve()
+    if not path.parent.is_dir():
+        raise StartError(f"The database {path} cannot be made: there is no folder {path.parent}.")
     lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()
