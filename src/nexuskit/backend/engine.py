@@ -27,6 +27,7 @@ from temporalio.api.history.v1 import History, HistoryEvent
 from nexuskit.backend import limits
 from nexuskit.backend.alarms import Alarms
 from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
+from nexuskit.backend.history import workflow_task
 from nexuskit.backend.history.rules import ROWS, RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Index, Info, Key
 from nexuskit.backend.history.transaction import Transaction
@@ -413,10 +414,13 @@ class Engine:
             return
         waiting = Waiting(place.execution, place.kind, place.key, index.stamp)
         effect = self.effects.get(destination.kind)
-        if effect is None:
-            self.tasks.offer(destination, place, waiting)
-            return
         resident = self._residents.get(place.execution)
+        if effect is None:
+            if resident is not None and index.due and self._is_left(resident, place, destination):
+                self.run(resident, workflow_task.unstick)
+            else:
+                self.tasks.offer(destination, place, waiting)
+            return
         if resident is None or resident.settled:
             self.spawn(self._carry_out(effect, waiting), f"{place.kind} {place.key} of execution {place.execution}")
         else:
@@ -424,6 +428,13 @@ class Engine:
             group, _ = self.store.group()
             what = f"{place.kind} {place.key} of execution {place.execution}"
             group.after(lambda: self.spawn(self._carry_out(effect, waiting), what))
+
+    def _is_left(self, resident: Resident, place: _Ready, destination: Destination) -> bool:
+        """Whether this is a workflow task for a sticky queue that nobody polls."""
+        task = workflow_task.current(resident.execution) if place.kind == workflow_task.WorkflowTask.kind else None
+        if task is None or task.started or not task.sticky_timeout:
+            return False
+        return not self.tasks.polled(destination, limits.STICKY_POLLED_WITHIN)
 
     async def _carry_out(self, effect: Callable[[Waiting], Coroutine[Any, Any, None]], waiting: Waiting) -> None:
         try:

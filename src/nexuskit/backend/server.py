@@ -92,14 +92,7 @@ class Backend:
         Raises:
             StartError: no namespace may be called that.
         """
-        namespaces = self._services.namespaces
-        if not namespaces.has(name):
-            try:
-                check_name(name)
-            except StatusError as error:
-                raise StartError(error.message) from error
-            made = Namespace(id=self._services.draw.uuid(), name=name, created=self._services.clock.now())
-            await namespaces.add(made).wait()
+        await _add_namespace(self._services, name)
 
     async def stop(self) -> None:
         """End long polls, answer what is under way, write what is there, and close the database."""
@@ -134,10 +127,8 @@ async def serve(
     Raises:
         StartError: a port is in use, the database is held by another process or is of a newer version.
     """
-    backend = await start(db, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
+    backend = await start(db, namespaces=namespaces, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
     try:
-        for name in (DEFAULT_NAMESPACE, *namespaces):
-            await backend.add_namespace(name)
         yield backend
     finally:
         await backend.stop()
@@ -146,6 +137,7 @@ async def serve(
 async def start(
     db: str | os.PathLike[str],
     *,
+    namespaces: Iterable[str],
     host: str,
     port: int,
     http_port: int,
@@ -158,6 +150,8 @@ async def start(
     engine = Engine(database, clock, draw)
     try:
         services = await _load(engine, clock, draw)
+        for name in (DEFAULT_NAMESPACE, *namespaces):
+            await _add_namespace(services, name)
         shown = MEMORY if database.directory else str(Path(database.path))
         http_server = HttpServer(services, host, http_port, shown)
         try:
@@ -206,3 +200,14 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
     )
+
+
+async def _add_namespace(services: Services, name: str) -> None:
+    if services.namespaces.has(name):
+        return
+    try:
+        check_name(name)
+    except StatusError as error:
+        raise StartError(error.message) from error
+    made = Namespace(id=services.draw.uuid(), name=name, created=services.clock.now())
+    await services.namespaces.add(made).wait()

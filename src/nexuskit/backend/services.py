@@ -57,6 +57,6 @@ class Services:
 
     async def abandon_sticky_queue(self, destination: Destination) -> None:
         """Nobody polls a sticky queue any more: what waits in it goes to the workflow's own queue at once."""
-        for waiting in self.engine.tasks.waiting(destination):
+        for waiting in self.engine.tasks.forget(destination):
             resident = await self.engine.get(waiting.execution)
             self.engine.run(resident, workflow_task.leave_sticky)

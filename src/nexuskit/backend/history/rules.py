@@ -75,6 +75,7 @@ RULES = Rules(
         workflow_task.Queued: workflow_task.apply_queued,
         workflow_task.Scheduled: workflow_task.apply_transient,
         workflow_task.Started: workflow_task.apply_started,
+        workflow_task.Unstuck: workflow_task.apply_unstuck,
         workflow_task.Sticky: workflow_task.apply_sticky,
     },
     commands={

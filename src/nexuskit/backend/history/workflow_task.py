@@ -232,6 +232,18 @@ def apply_failed(state: Execution, _: HistoryEvent) -> None:
     state.of(WorkflowTask).remove(ONLY)
 
 
+class Unstuck(Record, frozen=True):
+    """Nobody polls the sticky queue: the task waits in the workflow's own."""
+
+
+def apply_unstuck(state: Execution, _: Unstuck) -> None:
+    info = state.info
+    info.sticky_queue = ""
+    info.sticky_timeout = 0
+    row = msgspec.structs.replace(_required(state), queue=info.task_queue, sticky_timeout=0)
+    state.of(WorkflowTask).put(ONLY, row)
+
+
 class Sticky(Record, frozen=True):
     """The worker asks to be given the workflow's next tasks in a queue of its own (empty: any worker)."""
 
@@ -426,6 +438,13 @@ def due(tx: Transaction, task: WorkflowTask) -> None:
             ),
         )
     _again(tx, task, task.attempt + 1)
+
+
+def unstick(tx: Transaction) -> None:
+    """Nobody polls the sticky queue that the task was to wait in, so it does not go there at all."""
+    task = current(tx.state)
+    if task is not None and not task.started and task.sticky_timeout:
+        tx.note(Unstuck())
 
 
 def leave_sticky(tx: Transaction) -> None:

@@ -12,6 +12,8 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from nexuskit.backend import limits
+
 if TYPE_CHECKING:
     from nexuskit.backend.clock import Clock
     from nexuskit.backend.history.state import Destination
@@ -37,6 +39,7 @@ class Matching(Generic[T]):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._closed = False
+        self._polled: dict[Destination, int] = {}
         self._queues: dict[Destination, _Queue[T]] = {}
 
     def offer(self, destination: Destination, key: Hashable, task: T, *, first: bool = False) -> None:
@@ -62,9 +65,10 @@ class Matching(Generic[T]):
 
         A caller that is cancelled while it waits gives back what it was just handed.
         """
-        queue = self._queue(destination)
         if self._closed:
             return None
+        self._remember_poll(destination)
+        queue = self._queue(destination)
         if queue.tasks:
             taken = queue.tasks.popitem(last=False)
             self._drop_empty(destination, queue)
@@ -80,9 +84,27 @@ class Matching(Generic[T]):
             raise
         finally:
             alarm.cancel()
+            self._remember_poll(destination)
             if poller in queue.pollers:
                 queue.pollers.remove(poller)
             self._drop_empty(destination, queue)
+
+    def polled(self, destination: Destination, within: int) -> bool:
+        """Whether somebody polls a queue, or did within that span (ns)."""
+        return self.pollers(destination) > 0 or self._polled.get(destination, 0) > self._clock.now() - within
+
+    def forget(self, destination: Destination) -> list[T]:
+        """Nobody will poll a queue any more. Returns the tasks that wait in it."""
+        self._polled.pop(destination, None)
+        queue = self._queues.get(destination)
+        return list(queue.tasks.values()) if queue else []
+
+    def _remember_poll(self, destination: Destination) -> None:
+        now = self._clock.now()
+        self._polled[destination] = now
+        if len(self._polled) > limits.POLLED_QUEUES:
+            lately = now - limits.STICKY_POLLED_WITHIN
+            self._polled = {queue: when for queue, when in self._polled.items() if when > lately}
 
     def close(self) -> None:
         """Every poller gets nothing, now and from now on."""
@@ -90,11 +112,6 @@ class Matching(Generic[T]):
         for queue in list(self._queues.values()):
             for poller in queue.pollers:
                 _expire(poller)
-
-    def waiting(self, destination: Destination) -> list[T]:
-        """The tasks that wait in a queue, in order."""
-        queue = self._queues.get(destination)
-        return list(queue.tasks.values()) if queue else []
 
     def pollers(self, destination: Destination) -> int:
         """How many pollers wait at a queue."""

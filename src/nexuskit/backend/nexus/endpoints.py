@@ -108,6 +108,8 @@ class Endpoints:
         Raises:
             StatusError: as `get`; FAILED_PRECONDITION, if it has another version by now.
         """
+        if version <= 0:
+            raise invalid_argument(f"endpoint version not set on request, or not above zero: {version}")
         before = self._at(id, version)
         self._forget(before)
         group, ticket = self._store.group()
@@ -116,8 +118,6 @@ class Endpoints:
 
     def _at(self, id: str, version: int) -> Endpoint:
         found = self.get(id)
-        if version <= 0:
-            raise invalid_argument(f"endpoint version not set on request, or not above zero: {version}")
         if version != found.version:
             message = f"nexus endpoint version mismatch. received: {version} expected {found.version}"
             raise StatusError(Code.FAILED_PRECONDITION, message)
