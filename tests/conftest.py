@@ -21,3 +21,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen: str = metafunc.config.getoption("--server")
         kinds = ["embedded", "real"] if chosen == "both" else [chosen]
         metafunc.parametrize("server", kinds, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--server real`, leaves out the tests that run on no server, or on the embedded one alone."""
+    if config.getoption("--server") != "real":
+        return
+    left_out = [item for item in items if "server" not in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)

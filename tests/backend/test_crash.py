@@ -22,6 +22,7 @@ import pytest
 from temporalio.api.common.v1 import Callback
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse, PollWorkflowTaskQueueResponse
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
@@ -219,19 +220,52 @@ async def test_a_timer_whose_time_passes_while_the_backend_is_down_fires_when_it
 
 
 async def test_callbacks_on_their_way_arrive_once(backend: BackendProcess, dice: random.Random) -> None:
-    """All payments end at about the same time, and the backend dies in the midst of their callbacks."""
-    orders = new_orders(dice, lambda: 0.3)
-    async with workers(backend) as client:
-        handles = [await place(client, order) for order in orders]
-        async with connected(backend) as raw:
-            first = f"pay-{dice.choice(orders).name}"
-            await raw.payments.wait_for_event(first, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED)
-        await asyncio.sleep(dice.uniform(0, 0.05))
-        await restart(backend)
-        await finish(handles, orders)
-    check_done_once(orders, await read(backend, orders))
+    """All payments end at once, and the backend dies as the first of them is acknowledged."""
+    async with connected(backend) as raw:
+        await raw.payments.create_endpoint(ENDPOINT, "nexus")
+        handling = [await handled(raw, f"order-{number}") for number in range(ORDERS)]
+        ends = [asyncio.ensure_future(end_payment(raw, task)) for task in handling]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(dice.choice([0, 0, 0.001, 0.003]))
+        backend.kill()
+        acknowledged = [each for each in await asyncio.gather(*ends, return_exceptions=True) if each is True]
+    await backend.start()
+    async with connected(backend) as raw:
+        # What was not acknowledged is sent again: it is new to the backend, or it is refused because it was not.
+        again = await asyncio.gather(*(end_payment(raw, task) for task in handling))
+        assert again.count(False) >= len(acknowledged) >= 1
+        for number in range(ORDERS):
+            order = f"order-{number}"
+            completed = await raw.orders.wait_for_event(order, EventType.EVENT_TYPE_NEXUS_OPERATION_COMPLETED)
+            assert result_of(completed) == f"receipt of {order}"
+            history = await raw.orders.history(order)
+            check_counts(history, NEXUS_OPERATION_STARTED=1, NEXUS_OPERATION_COMPLETED=1)
+            assert event_names(await raw.payments.history(f"payment-of-{order}"))[-1] == "WORKFLOW_EXECUTION_COMPLETED"
 
 
+async def handled(raw: Raw, order: str) -> PollWorkflowTaskQueueResponse:
+    """A workflow that waits for its operation; answers with the task of the workflow behind that, not yet completed."""
+    await raw.orders.start(order, order)
+    await raw.orders.run_workflow_task(order, schedule_operation(ENDPOINT))
+    task = await raw.payments.poll_nexus_task("nexus")
+    await start_payment(raw, task, f"payment-of-{order}")
+    await raw.payments.answer_nexus_task(task, async_result("token"))
+    return await raw.payments.poll_workflow_task("payments")
+
+
+async def end_payment(raw: Raw, task: PollWorkflowTaskQueueResponse) -> bool:
+    """Completes a payment; False if it was completed before."""
+    order = task.workflow_execution.workflow_id.removeprefix("payment-of-")
+    try:
+        await raw.payments.complete_workflow_task(task, complete_workflow(f"receipt of {order}"))
+    except grpc.aio.AioRpcError as error:
+        if error.code() != grpc.StatusCode.NOT_FOUND:
+            raise
+        return False
+    return True
+
+
+@pytest.mark.slow
 async def test_orders_complete_once_however_often_the_backend_dies(
     backend: BackendProcess, dice: random.Random
 ) -> None:
@@ -354,8 +388,8 @@ async def called(raw: Raw) -> None:
     await raw.orders.run_workflow_task("queue", schedule_operation("payments"))
 
 
-def start_payment(raw: Raw, task: Any) -> Awaitable[str]:
+def start_payment(raw: Raw, task: PollNexusTaskQueueResponse, workflow_id: str = "payment") -> Awaitable[str]:
     """Starts the workflow behind an operation as the SDK does: under the operation's request id, with its callback."""
     start = task.request.start_operation
     callback = Callback(nexus=Callback.Nexus(url=start.callback, header=start.callback_header))
-    return raw.payments.start("payment", "payments", request_id=start.request_id, completion_callbacks=[callback])
+    return raw.payments.start(workflow_id, "payments", request_id=start.request_id, completion_callbacks=[callback])

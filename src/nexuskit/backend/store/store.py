@@ -90,8 +90,9 @@ class Store:
         """The group that fills, and its outcome. Whatever is put into it is written soon after."""
         if not self._asked:
             self._asked = True
-            # Not at once: whoever is woken by this request in this turn of the loop joins the same group.
-            self._loop.call_soon(self._hand_over)
+            # Not at once, and not at the end of this turn of the loop: a poller that is woken by this request takes its
+            # task in the next turn, and what it writes joins the same group.
+            self._loop.call_soon(self._loop.call_soon, self._hand_over)
         return self._open, self._ticket
 
     def _hand_over(self) -> None:

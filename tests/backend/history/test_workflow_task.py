@@ -1,0 +1,176 @@
+"""The workflow task's machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from nexuskit.backend.errors import Code, StatusError
+from nexuskit.backend.history import buffer, workflow_task
+from nexuskit.backend.times import SECOND
+from tests.support.world import World, complete_workflow, schedule_activity, start_timer
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.start()
+    return world
+
+
+def test_a_start_leaves_a_task_that_waits_in_the_workflows_queue(world: World) -> None:
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    index = task.index(world.execution.info)
+    assert index.destination == ("workflow", "ns", "orders")
+    assert index.due == 0
+    assert world.event_types() == ["WORKFLOW_EXECUTION_STARTED", "WORKFLOW_TASK_SCHEDULED"]
+
+
+def test_a_task_is_taken_once(world: World) -> None:
+    assert world.take_task() is not None
+    assert world.take_task() is None
+
+
+def test_a_stale_hint_takes_nothing(world: World) -> None:
+    assert world.run(lambda tx: workflow_task.start(tx, workflow_task.Start(12345, "worker"))) is None
+    assert len(world.history) == 2
+
+
+def test_a_task_that_fails_waits_again_and_only_the_first_failure_is_in_history(world: World) -> None:
+    world.take_task()
+    world.fail_task()
+    assert world.event_types()[2:] == ["WORKFLOW_TASK_STARTED", "WORKFLOW_TASK_FAILED"]
+    written = len(world.history)
+    for attempt in range(2, 6):
+        started = world.take_task()
+        assert started is not None
+        assert started.task.attempt == attempt
+        assert [event.event_id for event in started.transient] == [written + 1, written + 2]
+        world.fail_task()
+    assert len(world.history) == written
+
+
+def test_a_repeat_that_succeeds_takes_its_place_in_history_at_the_ids_that_the_worker_was_shown(world: World) -> None:
+    world.take_task()
+    world.fail_task()
+    started = world.take_task()
+    assert started is not None
+    world.complete_task(start_timer("t"))
+    assert world.event_types()[4:] == [
+        "WORKFLOW_TASK_SCHEDULED",
+        "WORKFLOW_TASK_STARTED",
+        "WORKFLOW_TASK_COMPLETED",
+        "TIMER_STARTED",
+    ]
+    assert list(started.transient) == world.history[4:6]
+
+
+def test_a_repeat_after_new_events_is_a_first_attempt(world: World) -> None:
+    world.turn(schedule_activity("a"), start_timer("t", 1))
+    world.pass_time(2 * SECOND)
+    world.take_task()
+    world.take_activity(5)
+    world.fail_task()
+    world.complete_activity(5)
+    started = world.take_task()
+    assert started is not None
+    assert started.task.attempt == 1
+    assert started.transient == ()
+    assert world.event_types()[-2:] == ["WORKFLOW_TASK_SCHEDULED", "WORKFLOW_TASK_STARTED"]
+
+
+def test_a_worker_that_does_not_answer_loses_the_task(world: World) -> None:
+    world.take_task()
+    world.pass_time(11 * SECOND)
+    assert world.event_types()[-1] == "WORKFLOW_TASK_TIMED_OUT"
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert (task.attempt, task.started) == (2, False)
+
+
+def test_the_time_for_a_task_grows_when_it_keeps_failing() -> None:
+    spans = [workflow_task.attempt_timeout(10 * SECOND, attempt) // SECOND for attempt in (1, 2, 3, 4, 5)]
+    assert spans == [10, 10, 15, 20, 30]
+    assert workflow_task.attempt_timeout(10 * SECOND, 10_000) == 610 * SECOND
+
+
+def test_a_sticky_task_that_nobody_takes_goes_to_the_workflows_own_queue(world: World) -> None:
+    world.take_task()
+    world.complete_task(start_timer("t", 1), sticky="sticky-1")
+    world.pass_time(1 * SECOND)
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert task.index(world.execution.info).destination == ("workflow", "ns", "sticky-1")
+    world.pass_time(6 * SECOND)
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert task.index(world.execution.info).destination == ("workflow", "ns", "orders")
+    started = world.take_task()
+    assert started is not None
+    assert started.history_from == 1
+
+
+def test_a_sticky_worker_gets_only_what_is_new(world: World) -> None:
+    world.take_task()
+    world.complete_task(start_timer("t", 1), sticky="sticky-1")
+    world.pass_time(1 * SECOND)
+    started = world.take_task()
+    assert started is not None
+    assert (started.history_from, started.history_to) == (4, 8)
+
+
+def test_what_comes_while_a_task_runs_waits_and_makes_the_next_task(world: World) -> None:
+    world.turn(schedule_activity("a"), schedule_activity("b"))
+    world.take_activity(5)
+    world.take_activity(6)
+    world.complete_activity(5)
+    world.take_task()
+    world.complete_activity(6)
+    assert len(buffer.waiting(world.execution).events) == 2
+    world.complete_task(start_timer("t"))
+    assert world.event_types()[10:] == [
+        "WORKFLOW_TASK_COMPLETED",
+        "TIMER_STARTED",
+        "ACTIVITY_TASK_STARTED",
+        "ACTIVITY_TASK_COMPLETED",
+        "WORKFLOW_TASK_SCHEDULED",
+    ]
+    completed = world.history[13].activity_task_completed_event_attributes
+    assert completed.started_event_id == world.history[12].event_id
+
+
+def test_a_workflow_cannot_close_while_events_wait_that_it_has_not_seen(world: World) -> None:
+    world.turn(schedule_activity("a"), start_timer("t", 1))
+    world.pass_time(1 * SECOND)
+    world.take_activity(5)
+    world.take_task()
+    world.complete_activity(5)
+    outcome = world.complete_task(complete_workflow())
+    assert outcome.error is not None
+    assert outcome.error.message == "UnhandledCommand"
+    assert world.execution.info.running
+    assert world.event_types()[-4:] == [
+        "WORKFLOW_TASK_FAILED",
+        "ACTIVITY_TASK_STARTED",
+        "ACTIVITY_TASK_COMPLETED",
+        "WORKFLOW_TASK_SCHEDULED",
+    ]
+
+
+def test_an_answer_to_a_task_that_is_over_is_not_found_and_changes_nothing(world: World) -> None:
+    world.take_task()
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    world.complete_task(start_timer("t"))
+    before = len(world.history)
+    with pytest.raises(StatusError) as refused:
+        world.run(lambda tx: workflow_task.find(tx.state, task.scheduled_id, task.attempt, task.started_time))
+    assert refused.value.code == Code.NOT_FOUND
+    assert len(world.history) == before
+
+
+def test_a_heartbeat_of_a_long_task_gets_the_next_task_with_its_answer(world: World) -> None:
+    world.take_task()
+    outcome = world.complete_task(another=True, take_next=True)
+    assert outcome.next_task is not None
+    assert outcome.next_task.task.started
