@@ -43,6 +43,8 @@ POLLS = 10
 
 TIMEOUT = timedelta(minutes=5)
 
+KINDS = ("workflow", "sync operation", "workflow operation")
+
 EXIT_PAUSE_S = 0.1
 """A process that ends right after an RPC of temporalio's client may crash while it does."""
 
@@ -113,6 +115,8 @@ class Options:
     in_flight: int
     warm_up: int
     """Calls of each kind that are not measured."""
+    only: str | None
+    """The one kind of call to make; all when None."""
 
 
 @dataclass(frozen=True)
@@ -206,15 +210,17 @@ async def run(address: str, pid: int | None, options: Options, tell: Callable[[s
     def start(kind: Any, *values: Any) -> Awaitable[Any]:
         return callers.execute_workflow(kind, args=values, id=str(uuid.uuid4()), task_queue="load")
 
-    kinds: dict[str, Call] = {
-        "workflow": lambda number: start(OneActivity.run, number),
-        "sync operation": lambda number: start(OneOperation.run, endpoint, "quote", number),
-        "workflow operation": lambda number: start(OneOperation.run, endpoint, "process", number),
-    }
+    calls: list[Call] = [
+        lambda number: start(OneActivity.run, number),
+        lambda number: start(OneOperation.run, endpoint, "quote", number),
+        lambda number: start(OneOperation.run, endpoint, "process", number),
+    ]
     usage = Usage(pid)
     results: dict[str, Result] = {}
     async with _worker(callers), _worker(handlers, nexus_service_handlers=[Handler()]):
-        for kind, call in kinds.items():
+        for kind, call in zip(KINDS, calls, strict=True):
+            if options.only not in (None, kind):
+                continue
             tell(f"{kind}: {options.one_by_one} one by one, then {options.n} with {options.in_flight} in flight")
             results[kind] = await measure(call, usage, options)
     return results
@@ -273,8 +279,9 @@ def main() -> None:
     parser.add_argument("--one-by-one", type=int, default=200, help="calls one after the other (%(default)s)")
     parser.add_argument("--in-flight", type=int, default=100, help="calls in flight (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=100, help="calls that are not measured (%(default)s)")
+    parser.add_argument("--only", choices=KINDS, help="make this kind of call alone")
     asked = parser.parse_args()
-    options = Options(asked.n, asked.one_by_one, asked.in_flight, asked.warm_up)
+    options = Options(asked.n, asked.one_by_one, asked.in_flight, asked.warm_up, asked.only)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -79,7 +79,17 @@ class _Ready(msgspec.Struct, frozen=True):
 class Resident:
     """An execution in memory, with its newest events and those who wait for more."""
 
-    __slots__ = ("__weakref__", "events", "events_size", "execution", "lost", "new", "ticket", "watchers")
+    __slots__ = (
+        "__weakref__",
+        "events",
+        "events_size",
+        "execution",
+        "last_watchers",
+        "lost",
+        "new",
+        "ticket",
+        "watchers",
+    )
 
     def __init__(self, execution: Execution, *, new: bool = False) -> None:
         self.execution = execution
@@ -88,12 +98,19 @@ class Resident:
         self.ticket: Ticket | None = None
         self.events: deque[Batch] = deque()
         self.events_size = 0
-        self.watchers: list[asyncio.Future[None]] = []
+        # Sets, but in the order of coming: nothing here depends on the order of hashes.
+        self.watchers: dict[asyncio.Future[None], None] = {}
+        self.last_watchers: dict[asyncio.Future[None], None] = {}
 
     @property
     def settled(self) -> bool:
         """All that happened to it is on disk."""
         return self.ticket is None or self.ticket.done
+
+    @property
+    def watched(self) -> bool:
+        """Somebody waits for its events."""
+        return bool(self.watchers or self.last_watchers)
 
     def remember(self, written: Batch) -> None:
         """Keep newly written events at hand, and let the oldest go when they are too many."""
@@ -326,13 +343,6 @@ class Engine:
         if resident.ticket is not None:
             await resident.ticket.wait()
 
-    async def transact(self, number: int, decide: Callable[[Transaction], T]) -> T:
-        """Load, run, and wait for the disk."""
-        resident = await self.get(number)
-        answer = self.run(resident, decide)
-        await self.durable(resident)
-        return answer
-
     # --- events
 
     async def batches(self, resident: Resident, first_id: int, last_id: int, size: int) -> list[Batch]:
@@ -369,22 +379,30 @@ class Engine:
             raise InvariantError(f"event {event_id} of execution {resident.execution.id} is not on disk")
         return events[0]
 
-    async def more_events(self, resident: Resident, until: int) -> None:
-        """Wait until an event is added to history and on disk, or the moment `until` (ns) has come."""
+    async def more_events(self, resident: Resident, until: int, *, last: bool = False) -> None:
+        """Wait until an event is added to history and on disk, or the moment `until` (ns) has come.
+
+        Args:
+            resident: the execution.
+            until: when to stop waiting.
+            last: wait for the event that closes the run, whatever comes before.
+        """
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        resident.watchers.append(watcher)
+        watchers = resident.last_watchers if last else resident.watchers
+        watchers[watcher] = None
         alarm = self.clock.at(until, lambda: _resolve(watcher))
         try:
             await watcher
         finally:
             alarm.cancel()
-            if watcher in resident.watchers:
-                resident.watchers.remove(watcher)
+            watchers.pop(watcher, None)
 
     def _wake(self, resident: Resident) -> None:
-        watchers, resident.watchers = resident.watchers, []
-        for watcher in watchers:
+        for watcher in list(resident.watchers):
             _resolve(watcher)
+        if self.stopping or resident.lost or not resident.execution.info.running:
+            for watcher in list(resident.last_watchers):
+                _resolve(watcher)
 
     # --- what must happen next
 
@@ -491,7 +509,7 @@ class Engine:
         spare = len(self._residents) - limits.CACHED_EXECUTIONS
         if spare > 0:
             for number, oldest in list(islice(self._residents.items(), spare + 16)):
-                if oldest.settled and not oldest.watchers and oldest is not resident:
+                if oldest.settled and not oldest.watched and oldest is not resident:
                     del self._residents[number]
 
     def _lost(self, group: Group) -> None:

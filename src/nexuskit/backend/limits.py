@@ -57,9 +57,9 @@ WORKFLOW_TASK_TIMEOUT_MAX = 120 * SECOND
 LONG_POLL = 60 * SECOND
 """How long a poll for a task waits before it answers empty; Temporal's `matching.longPollExpirationInterval`."""
 STICKY_POLLED_WITHIN = 10 * SECOND
-"""A sticky queue that nobody polled for so long is not waited for; the real server's `stickyPollerUnavailableWindow`."""
+"""A sticky queue that nobody polled for so long is not waited for; `stickyPollerUnavailableWindow` there."""
 POLLED_QUEUES = 10_000
-"""Queues of which it is remembered when they were last polled, before those not polled lately are forgotten."""
+"""Queues of which it is remembered when they were last polled; beyond that, those not polled lately are forgotten."""
 HISTORY_LONG_POLL = 20 * SECOND
 """How long a poll for new history events waits; Temporal's `history.longPollExpirationInterval`."""
 POLL_MARGIN = 500 * MILLISECOND

@@ -15,7 +15,7 @@ import platformdirs
 from nexuskit import __version__, backend
 
 GARBAGE_THRESHOLD = 20_000
-"""Objects made and not freed before the collector looks for cycles; Python's own 700 costs a busy server a few percent."""
+"""Objects made and not freed before the collector looks for cycles; Python's own 700 costs a busy server something."""
 IN_MEMORY = ":memory:"
 """The database that keeps nothing."""
 

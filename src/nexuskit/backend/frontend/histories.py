@@ -61,7 +61,7 @@ async def _wait(
         info = resident.execution.info
         if not info.running or (not closed and info.next_event_id > page.next_id):
             break
-        await services.engine.more_events(resident, until)
+        await services.engine.more_events(resident, until, last=closed)
         resident = await services.engine.get(number)
     return resident
 

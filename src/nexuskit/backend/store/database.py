@@ -16,8 +16,11 @@ from nexuskit.backend.store.schema import MIGRATIONS, VERSION
 MEMORY = ":memory:"
 """In place of a file: keep nothing."""
 
-CHECKPOINT_PAGES = 4_000
-"""Pages (of 4 KiB) in the write-ahead log before they are moved into the file: 16 MB, so that it happens seldom."""
+CHECKPOINT_PAGES = 2_000
+"""Pages (of 4 KiB) in the write-ahead log before they are moved into the file: 8 MB, some 300 workflows."""
+LOG_BYTES = 4 * 1024 * 1024
+"""How long the write-ahead log is made when the database is opened. A commit that writes over what is there is cheaper
+than one that makes the file longer, since the file system has less to note down."""
 PAGE_CACHE_KIB = 16_000
 """A connection's cache: holds the upper pages of all trees at a million runs."""
 
@@ -30,30 +33,41 @@ class Database(NamedTuple):
         name: what a person called it.
         lock: held while this process owns the file.
         directory: the directory that goes with it, for one that keeps nothing.
+        first: the connection that is open as long as the database is; for the writer.
     """
 
     path: Path
     name: str
     lock: FileLock
     directory: tempfile.TemporaryDirectory[str] | None
+    first: sqlite3.Connection
 
     def connect(self) -> sqlite3.Connection:
-        """A connection, for one thread. Transactions are begun and ended by whoever uses it."""
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
-        # A file that keeps nothing need not survive anything, so it does not wait for the disk.
-        synchronous = "OFF" if self.directory else "FULL"
-        connection.executescript(
-            f"PRAGMA synchronous={synchronous}; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
-            f"PRAGMA cache_size=-{PAGE_CACHE_KIB}; PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES};"
-            "PRAGMA busy_timeout=5000; PRAGMA temp_store=MEMORY;"
-        )
-        return connection
+        """One more connection, for one thread. Transactions are begun and ended by whoever uses it."""
+        return _connect(self.path, durable=self.directory is None)
 
     def close(self) -> None:
-        """Give the file back."""
-        self.lock.release()
-        if self.directory is not None:
-            self.directory.cleanup()
+        """Close the first connection, and give the file back."""
+        self.first.close()
+        _release(self.lock, self.directory)
+
+
+def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    # A file that keeps nothing need not survive anything, so it does not wait for the disk.
+    synchronous = "FULL" if durable else "OFF"
+    connection.executescript(
+        f"PRAGMA synchronous={synchronous}; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
+        f"PRAGMA cache_size=-{PAGE_CACHE_KIB}; PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES};"
+        "PRAGMA busy_timeout=5000; PRAGMA temp_store=MEMORY;"
+    )
+    return connection
+
+
+def _release(lock: FileLock, directory: tempfile.TemporaryDirectory[str] | None) -> None:
+    lock.release()
+    if directory is not None:
+        directory.cleanup()
 
 
 def open_database(db: str | os.PathLike[str]) -> Database:
@@ -82,39 +96,56 @@ def open_database(db: str | os.PathLike[str]) -> Database:
         ) from None
     except OSError as error:
         raise StartError(f"The database {path} cannot be opened: {error.strerror or error}.") from error
-    database = Database(path, str(db), lock, directory)
     try:
-        _prepare(database)
+        connection = _prepare(path, durable=directory is None)
     except BaseException:
-        database.close()
+        _release(lock, directory)
         raise
-    return database
+    return Database(path, str(db), lock, directory, connection)
 
 
-def _prepare(database: Database) -> None:
-    path = database.path
+def _prepare(path: Path, *, durable: bool) -> sqlite3.Connection:
     try:
         # Made by us before SQLite does, so that nobody else may read it, whatever the umask.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = database.connect()
+        connection = _connect(path, durable=durable)
     except (OSError, sqlite3.Error) as error:
         raise StartError(f"The database {path} cannot be opened: {_reason(error)}.") from error
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StartError(
-                f"The database {path} is of version {version}, and this nexuskit knows versions up to {VERSION}:"
-                " update nexuskit."
-            )
-        if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise StartError(f"The file {path} is an SQLite database of something else; name another --db.")
-        connection.execute("PRAGMA journal_mode=WAL")
-        for step in range(version, VERSION):
-            connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version={step + 1}; COMMIT;")
+        _migrate(connection, path)
+        _lengthen_log(connection)
     except sqlite3.Error as error:
-        raise StartError(f"The database {path} cannot be used: {_reason(error)}.") from error
-    finally:
         connection.close()
+        raise StartError(f"The database {path} cannot be used: {_reason(error)}.") from error
+    except StartError:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise StartError(
+            f"The database {path} is of version {version}, and this nexuskit knows versions up to {VERSION}:"
+            " update nexuskit."
+        )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        raise StartError(f"The file {path} is an SQLite database of something else; name another --db.")
+    connection.execute("PRAGMA journal_mode=WAL")
+    for step in range(version, VERSION):
+        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version={step + 1}; COMMIT;")
+
+
+def _lengthen_log(connection: sqlite3.Connection) -> None:
+    """Write something long into the log and take it back: from now on commits write over it, from its beginning."""
+    synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("CREATE TABLE IF NOT EXISTS lengthening (body BLOB)")  # there, if we died right here
+    connection.execute("INSERT INTO lengthening VALUES (zeroblob(?))", (LOG_BYTES,))
+    connection.execute("DROP TABLE lengthening")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
 
 def _reason(error: Exception) -> Any:

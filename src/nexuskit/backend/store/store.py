@@ -75,7 +75,7 @@ class Store:
         self._database = database
         self._lost = lost
         self.reader = Reader(database)
-        self._writer = Writer(database.connect())
+        self._writer = Writer(database.first)
         self._loop = asyncio.get_running_loop()
         self._open = Group()
         self._ticket = Ticket()

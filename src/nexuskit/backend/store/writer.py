@@ -34,7 +34,6 @@ class Writer:
         """Write what is there, then end."""
         self._work.put(None)
         self._thread.join()
-        self._connection.close()
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
