@@ -6,8 +6,7 @@ joins the open commit group, the indexes of changed rows go to the queues and al
 for the group to be on disk. There is no `await` between a loaded execution and its settled transaction: that is the
 lock.
 
-Effects are not a list of their own. What must happen next is what the rows' indexes say: a task waits in a queue, a
-moment comes, a call is to be made. After a crash the indexes are read from disk and offered in the same way.
+What must happen next is what the rows' indexes say; see `agenda`.
 """
 
 from __future__ import annotations
@@ -18,26 +17,23 @@ from collections import OrderedDict, deque
 from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
-import msgspec
 from temporalio.api.history.v1 import History, HistoryEvent
 
 from nexuskit.backend import limits
-from nexuskit.backend.alarms import Alarms
+from nexuskit.backend.agenda import Agenda, Waiting
 from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
-from nexuskit.backend.history import workflow_task
-from nexuskit.backend.history.rules import ROWS, RULES
-from nexuskit.backend.history.state import NOTHING, Destination, Execution, Index, Info, Key
+from nexuskit.backend.history.rules import RULES
+from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info
 from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.matching.queues import Matching
 from nexuskit.backend.store.group import Batch, batch
 from nexuskit.backend.store.store import Store, Ticket
-from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from nexuskit.backend.clock import Clock
@@ -49,31 +45,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("nexuskit.backend.engine")
 
 T = TypeVar("T")
-
-
-class Waiting(NamedTuple):
-    """A row that waits: what a queue or an effect's executor is given. The row itself says whether it still does."""
-
-    execution: int
-    kind: str
-    key: Key
-    stamp: int
-
-
-class _Due(msgspec.Struct, frozen=True):
-    """Key of an alarm: the row must be looked at."""
-
-    execution: int
-    kind: str
-    key: Key
-
-
-class _Ready(msgspec.Struct, frozen=True):
-    """Key of an alarm: the row may be taken at its destination from now on."""
-
-    execution: int
-    kind: str
-    key: Key
 
 
 class Resident:
@@ -130,22 +101,16 @@ class Engine:
         self.tasks: Matching[Any] = Matching(clock)
         self.endpoints: Mapping[str, str] = {}
         """Name → id of every Nexus endpoint; kept by the registry."""
-        self.effects: dict[str, Callable[[Waiting], Coroutine[Any, Any, None]]] = {}
-        """Kind of destination that the backend serves by itself → what carries it out."""
+        self.agenda = Agenda(self)
         self._residents: OrderedDict[int, Resident] = OrderedDict()
         # An execution that left the cache while somebody works on it is found again, never loaded a second time.
         self._alive: WeakValueDictionary[int, Resident] = WeakValueDictionary()
         self._by_run: WeakValueDictionary[str, Resident] = WeakValueDictionary()
         self._loading: dict[int, asyncio.Future[Resident | None]] = {}
         self._currents: OrderedDict[tuple[str, str], int | None] = OrderedDict()
-        self._alarms = Alarms(clock, self._ring)
-        self._indexes: dict[_Ready, Index] = {}
-        self._background: set[asyncio.Task[None]] = set()
-        self._fires = asyncio.Semaphore(limits.FIRES_IN_FLIGHT)
         self._next_execution = 1
         self.stopping = False
         """Whether long polls are to end."""
-        self._closed = False
 
     # --- start and stop
 
@@ -153,7 +118,7 @@ class Engine:
         """Go on with what is on disk: every index is offered as if it had just been written."""
         self._next_execution = last_execution + 1
         for execution, kind, key, index in entries:
-            self._enlist(execution, kind, key, NOTHING, index)
+            self.agenda.enter(execution, kind, key, NOTHING, index)
 
     def end_polls(self) -> None:
         """Everybody who waits for something to happen is answered now, with what there is."""
@@ -164,26 +129,8 @@ class Engine:
 
     async def close(self) -> None:
         """Stop what goes on by itself, then write what is there."""
-        self._closed = True
-        self._alarms.close()
-        for task in list(self._background):
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.agenda.close()
         await self.store.close()
-
-    def spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
-        """Let something go on by itself; the engine owns it, and a fault in it is logged."""
-        if self._closed:
-            work.close()
-            return
-        task = asyncio.get_running_loop().create_task(work, name=what)
-        self._background.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s failed", task.get_name(), exc_info=error)
 
     # --- finding executions
 
@@ -320,7 +267,7 @@ class Engine:
             resident.remember(written)
             group.after(lambda: self._wake(resident))
         for change, was in zip(changes, before, strict=True):
-            self._enlist(
+            self.agenda.enter(
                 execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING
             )
         return answer
@@ -404,103 +351,6 @@ class Engine:
             for watcher in list(resident.last_watchers):
                 _resolve(watcher)
 
-    # --- what must happen next
-
-    def _enlist(self, execution: int, kind: str, key: Key, before: Index, after: Index) -> None:
-        if after == before:
-            return
-        if after.due != before.due:
-            self._alarms.set(_Due(execution, kind, key), after.due)
-        old, new = (before.destination, before.ready, before.stamp), (after.destination, after.ready, after.stamp)
-        if old == new:
-            return
-        place = _Ready(execution, kind, key)
-        if before.destination is not None:
-            self._indexes.pop(place, None)
-            self._alarms.set(place, 0)
-            self.tasks.withdraw(before.destination, place)
-        if after.destination is not None:
-            if after.ready > self.clock.now():
-                self._indexes[place] = after
-                self._alarms.set(place, after.ready)
-            else:
-                self._offer(place, after)
-
-    def _offer(self, place: _Ready, index: Index) -> None:
-        destination = index.destination
-        if destination is None:
-            return
-        waiting = Waiting(place.execution, place.kind, place.key, index.stamp)
-        effect = self.effects.get(destination.kind)
-        resident = self._residents.get(place.execution)
-        if effect is None:
-            if resident is not None and index.due and self._is_left(resident, place, destination):
-                self.run(resident, workflow_task.unstick)
-            else:
-                self.tasks.offer(destination, place, waiting)
-            return
-        if resident is None or resident.settled:
-            self.spawn(self._carry_out(effect, waiting), f"{place.kind} {place.key} of execution {place.execution}")
-        else:
-            # Nothing leaves before the commit that made it is on disk.
-            group, _ = self.store.group()
-            what = f"{place.kind} {place.key} of execution {place.execution}"
-            group.after(lambda: self.spawn(self._carry_out(effect, waiting), what))
-
-    def _is_left(self, resident: Resident, place: _Ready, destination: Destination) -> bool:
-        """Whether this is a workflow task for a sticky queue that nobody polls."""
-        task = workflow_task.current(resident.execution) if place.kind == workflow_task.WorkflowTask.kind else None
-        if task is None or task.started or not task.sticky_timeout:
-            return False
-        return not self.tasks.polled(destination, limits.STICKY_POLLED_WITHIN)
-
-    async def _carry_out(self, effect: Callable[[Waiting], Coroutine[Any, Any, None]], waiting: Waiting) -> None:
-        try:
-            await effect(waiting)
-        except Exception as error:
-            # The disk failed, or we have a bug. What is on disk still says that this is to be done, so it is.
-            log.error("%s %s of execution %d is tried again in %d s: %s", waiting.kind, waiting.key, waiting.execution,
-                      limits.FAULT_PAUSE // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
-            place = _Ready(waiting.execution, waiting.kind, waiting.key)
-            self._indexes[place] = Index(0, Destination(waiting.kind, ""), 0, waiting.stamp)
-            self._alarms.set(place, self.clock.now() + limits.FAULT_PAUSE)
-
-    def _ring(self, key: Hashable) -> None:
-        if isinstance(key, _Ready):
-            index = self._indexes.pop(key, None)
-            if index is not None:
-                self._offer(key, index)
-        elif isinstance(key, _Due):
-            resident = self._residents.get(key.execution)
-            if resident is not None:
-                self._fire(resident, key)
-            else:
-                self.spawn(self._load_and_fire(key), f"due {key.kind} {key.key} of execution {key.execution}")
-
-    async def _load_and_fire(self, key: _Due) -> None:
-        async with self._fires:
-            try:
-                resident = await self.get(key.execution)
-            except Exception as error:  # noqa: BLE001, logged, and looked at again
-                self._fire_later(key, error)
-                return
-            self._fire(resident, key)
-
-    def _fire(self, resident: Resident, key: _Due) -> None:
-        row = resident.execution.of(ROWS[key.kind]).get(key.key)
-        if row is None:
-            return
-        due = RULES.due[key.kind]
-        try:
-            self.run(resident, lambda tx: due(tx, row))
-        except Exception as error:  # noqa: BLE001, logged, and looked at again
-            self._fire_later(key, error)
-
-    def _fire_later(self, key: _Due, error: Exception) -> None:
-        log.error("%s %s of execution %d is due and looked at again in %d s: %s", key.kind, key.key, key.execution,
-                  limits.FAULT_PAUSE // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
-        self._alarms.set(key, self.clock.now() + limits.FAULT_PAUSE)
-
     # --- memory
 
     def _keep(self, resident: Resident) -> None:
@@ -518,19 +368,19 @@ class Engine:
             self._residents.pop(number, None)
             resident = self._alive.pop(number, None)
             for kind, key, row in list(touched.execution.rows()):
-                self._enlist(number, kind, key, row.index(touched.execution.info), NOTHING)
+                self.agenda.enter(number, kind, key, row.index(touched.execution.info), NOTHING)
             if resident is not None:
                 resident.lost = True
                 self._by_run.pop(resident.execution.info.run_id, None)
                 self._wake(resident)
             if not touched.new:
-                self.spawn(self._enlist_again(number), f"reading execution {number} again")
+                self.agenda.spawn(self._enter_again(number), f"reading execution {number} again")
 
-    async def _enlist_again(self, number: int) -> None:
+    async def _enter_again(self, number: int) -> None:
         resident = await self.get(number)
         info = resident.execution.info
         for kind, key, row in list(resident.execution.rows()):
-            self._enlist(number, kind, key, NOTHING, row.index(info))
+            self.agenda.enter(number, kind, key, NOTHING, row.index(info))
 
 
 def _resolve(watcher: asyncio.Future[None]) -> None:

@@ -185,8 +185,8 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     key = meta["callback_key"]
     nexus_tasks = NexusTasks(engine.tasks, clock, draw)
     engine.endpoints = endpoints.ids
-    engine.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
-    engine.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
+    engine.agenda.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
+    engine.agenda.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
     engine.resume(everything.entries, everything.last_execution)
     return Services(
         version=nexuskit.__version__,

@@ -29,7 +29,8 @@ from nexuskit.backend.times import duration, timestamp
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
 
-    from nexuskit.backend.engine import Resident, Waiting
+    from nexuskit.backend.agenda import Waiting
+    from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.activity import Activity
     from nexuskit.backend.services import Services

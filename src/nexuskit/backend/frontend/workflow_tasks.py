@@ -29,7 +29,8 @@ from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import span, timestamp
 
 if TYPE_CHECKING:
-    from nexuskit.backend.engine import Resident, Waiting
+    from nexuskit.backend.agenda import Waiting
+    from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.state import Info
     from nexuskit.backend.history.transaction import Transaction

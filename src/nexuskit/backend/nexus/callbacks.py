@@ -19,7 +19,8 @@ from nexuskit.backend.history import activity, callback, nexus_operation, workfl
 from nexuskit.backend.nexus.operations import SYSTEM_CALLBACK_URL, callback_token
 
 if TYPE_CHECKING:
-    from nexuskit.backend.engine import Engine, Resident, Waiting
+    from nexuskit.backend.agenda import Waiting
+    from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.history.workflow import Outcome
     from nexuskit.backend.namespaces import Namespaces

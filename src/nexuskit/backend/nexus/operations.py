@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
     from temporalio.api.nexus.v1 import Endpoint
 
-    from nexuskit.backend.engine import Engine, Resident, Waiting
+    from nexuskit.backend.agenda import Waiting
+    from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.nexus_operation import NexusOperation
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.namespaces import Namespaces
