@@ -333,6 +333,26 @@ async def test_an_activity_goes_to_the_queue_that_its_command_names(
     assert (await orders.poll_activity_task(queue + "-other")).activity_id == "there"
 
 
+async def test_a_worker_that_asks_gets_an_activity_with_the_answer_to_its_workflow_task(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    task = await orders.poll_workflow_task(queue)
+    answer = await orders.complete_workflow_task(
+        task,
+        schedule_activity("eager", queue, request_eager_execution=True, input=payloads(7)),
+        schedule_activity("polled", queue),
+    )
+    (eager,) = answer.activity_tasks
+    assert (eager.activity_id, eager.attempt, eager.input) == ("eager", 1, payloads(7))
+    assert (await orders.poll_activity_task(queue)).activity_id == "polled"
+    await orders.complete_activity(eager, "at once")
+    woken = await orders.poll_workflow_task(queue)
+    completed = [e for e in woken.history.events if e.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED]
+    assert [result_of(event) for event in completed] == ["at once"]
+    await finish(orders, woken)
+
+
 async def test_a_result_that_is_too_large_fails_the_activity(orders: Namespace, workflow_id: str, queue: str) -> None:
     await scheduled(orders, workflow_id, queue)
     task = await orders.poll_activity_task(queue)

@@ -56,11 +56,15 @@ def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     # A file that keeps nothing need not survive anything, so it does not wait for the disk.
     synchronous = "FULL" if durable else "OFF"
-    connection.executescript(
-        f"PRAGMA synchronous={synchronous}; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
-        f"PRAGMA cache_size=-{PAGE_CACHE_KIB}; PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES};"
-        "PRAGMA busy_timeout=5000; PRAGMA temp_store=MEMORY;"
-    )
+    try:
+        connection.executescript(
+            f"PRAGMA synchronous={synchronous}; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON;"
+            f"PRAGMA cache_size=-{PAGE_CACHE_KIB}; PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES};"
+            "PRAGMA busy_timeout=5000; PRAGMA temp_store=MEMORY;"
+        )
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -124,14 +128,16 @@ def _prepare(path: Path, *, durable: bool) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    # Not by the version: other programs count theirs in the same place.
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if tables and "current_runs" not in tables:
+        raise StartError(f"The file {path} is an SQLite database of something else; name another --db.")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise StartError(
             f"The database {path} is of version {version}, and this nexuskit knows versions up to {VERSION}:"
             " update nexuskit."
         )
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        raise StartError(f"The file {path} is an SQLite database of something else; name another --db.")
     connection.execute("PRAGMA journal_mode=WAL")
     for step in range(version, VERSION):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version={step + 1}; COMMIT;")
