@@ -9,14 +9,17 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError, TimeoutError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Replayer
+from temporalio.worker import Replayer, Worker
 
 from tests.backend.conftest import Teams
 from tests.support.samples import (
+    ACTIVITIES,
     WORKFLOWS,
     CatchActivityError,
     CatchError,
+    LargeResults,
     Link,
+    ManyTimers,
     Misbehave,
     Payment,
     PlaceOrder,
@@ -74,6 +77,21 @@ async def test_what_ran_can_be_replayed_from_its_history(teams: Teams, unique: C
     ):
         assert [event.event_id for event in history.events] == list(range(1, len(history.events) + 1))
         await Replayer(workflows=WORKFLOWS).replay_workflow(history)
+
+
+@pytest.mark.parametrize(
+    ("run", "args", "result"),
+    [(LargeResults.run, [3, 1_900_000], 5_700_000), (ManyTimers.run, [3, 200], 600)],
+    ids=["of more bytes than a message may have", "of more events than a page has"],
+)
+async def test_a_worker_without_a_cache_is_given_a_long_history_in_pages(
+    teams: Teams, unique: Callable[[str], str], run: Any, args: list[int], result: int
+) -> None:
+    queue = unique("queue")
+    async with Worker(
+        teams.orders, task_queue=queue, workflows=WORKFLOWS, activities=ACTIVITIES, max_cached_workflows=0
+    ):
+        assert await teams.orders.execute_workflow(run, args=args, id=unique("order"), task_queue=queue) == result
 
 
 async def test_a_client_that_asks_for_the_result_of_a_closed_workflow_gets_it(

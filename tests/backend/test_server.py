@@ -85,6 +85,14 @@ async def test_what_it_holds_is_there_when_it_is_started_again_on_the_same_file(
         assert endpoint.spec.name in taken.message
 
 
+async def test_a_file_is_given_back_whichever_thread_closes_it(tmp_path: Path) -> None:
+    for _ in range(3):
+        # Gives the event loop's executor more than one thread, as any program may.
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.02) for _ in range(4)))
+        async with backend.serve(tmp_path / "nexus.db"):
+            await asyncio.to_thread(time.sleep, 0.01)
+
+
 async def test_in_memory_nothing_is_kept() -> None:
     async with backend.serve(namespaces=["orders"]) as running, raw(running.address) as orders:
         await orders.start("order", "queue")

@@ -202,6 +202,35 @@ class WaitThenAnswer:
         return value
 
 
+@workflow.defn
+class LargeResults:
+    """Runs activities whose results together are larger than one gRPC message may be."""
+
+    @workflow.run
+    async def run(self, count: int, size: int) -> int:
+        total = 0
+        for _ in range(count):
+            total += len(await workflow.execute_activity(pad, size, start_to_close_timeout=timedelta(seconds=30)))
+        return total
+
+
+@activity.defn
+async def pad(size: int) -> str:
+    """As many letters as asked for."""
+    return "x" * size
+
+
+@workflow.defn
+class ManyTimers:
+    """Waits for many timers at once, again and again."""
+
+    @workflow.run
+    async def run(self, rounds: int, timers: int) -> int:
+        for _ in range(rounds):
+            await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(timers)))
+        return rounds * timers
+
+
 def chain(error: BaseException | None) -> list[Link]:
     """An error and its causes."""
     links: list[Link] = []
@@ -224,5 +253,14 @@ def _type_of(error: BaseException) -> str | None:
     return getattr(found, "name", found)
 
 
-WORKFLOWS = [ProcessPayment, Misbehave, PlaceOrder, CatchError, CatchActivityError, WaitThenAnswer]
-ACTIVITIES = [charge, always_fails]
+WORKFLOWS = [
+    ProcessPayment,
+    Misbehave,
+    PlaceOrder,
+    CatchError,
+    CatchActivityError,
+    WaitThenAnswer,
+    LargeResults,
+    ManyTimers,
+]
+ACTIVITIES = [charge, always_fails, pad]

@@ -30,6 +30,7 @@ from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info
 from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.matching.queues import Matching
 from nexuskit.backend.store.group import Batch, batch
+from nexuskit.backend.store.known import KnownIds
 from nexuskit.backend.store.store import Store, Ticket
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Engine:
         self._by_run: WeakValueDictionary[str, Resident] = WeakValueDictionary()
         self._loading: dict[int, asyncio.Future[Resident | None]] = {}
         self._currents: OrderedDict[tuple[str, str], int | None] = OrderedDict()
+        self._known = KnownIds()
         self._next_execution = 1
         self.stopping = False
         """Whether long polls are to end."""
@@ -117,8 +119,17 @@ class Engine:
     def resume(self, entries: Iterable[Entry], last_execution: int) -> None:
         """Go on with what is on disk: every index is offered as if it had just been written."""
         self._next_execution = last_execution + 1
+        self.agenda.spawn(self._learn_ids(), "learning which workflow ids ran")
         for execution, kind, key, index in entries:
             self.agenda.enter(execution, kind, key, NOTHING, index)
+
+    async def _learn_ids(self) -> None:
+        after = ("", "")
+        while page := await self.store.reader.workflow_ids(after, limits.IDS_PAGE):
+            for place in page:
+                self._known.add(*place)
+            after = page[-1]
+        self._known.complete = True
 
     def end_polls(self) -> None:
         """Everybody who waits for something to happen is answered now, with what there is."""
@@ -176,6 +187,8 @@ class Engine:
         """The number of the newest run of a workflow id; None if it never ran."""
         place = (namespace, workflow_id)
         if place not in self._currents:
+            if not self._known.may_have_run(namespace, workflow_id):
+                return None
             number = await self.store.reader.current_run(namespace, workflow_id)
             if place not in self._currents:  # a run may have been started meanwhile
                 self._currents[place] = number
@@ -222,6 +235,7 @@ class Engine:
         answer = self.run(resident, decide)
         self._keep(resident)
         place = (info.namespace_id, info.workflow_id)
+        self._known.add(*place)
         before = self._currents.get(place)
         self._currents[place] = execution.id
         group, _ = self.store.group()
@@ -282,7 +296,7 @@ class Engine:
             raise
 
     async def durable(self, resident: Resident) -> None:
-        """Wait until all that has happened to an execution so far is on disk.
+        """Wait until all that has happened to an execution so far is on disk; what happens meanwhile may not be.
 
         Raises:
             StatusError: UNAVAILABLE, if it could not be written.

@@ -118,6 +118,8 @@ HISTORY_PAGE_EVENTS = 1_000
 """Events in a page of history where the request names no size."""
 HISTORY_PAGE_SIZE = 1024 * 1024
 """Bytes after which a page of history ends, well under one gRPC message even with one payload of the largest size."""
+IDS_PAGE = 2_000
+"""Workflow ids read at once while start-up learns which ran: a few milliseconds of the loop."""
 FIRES_IN_FLIGHT = 64
 """Due timers and effects worked on at once: enough to fill a commit group, few enough not to starve requests."""
 FAULT_PAUSE = 1 * SECOND

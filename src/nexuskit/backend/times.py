@@ -15,6 +15,11 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+SPAN_MAX = 100 * 365 * DAY
+"""A longer span is cut to this: nobody waits for its end, and a moment with a span or two after it fits into 64 bits,
+which is what the store holds.
+"""
+
 
 def timestamp(moment: int) -> Timestamp | None:
     """A moment as a proto; None for 0, so that the field stays unset."""
@@ -39,4 +44,4 @@ def duration(span: int) -> Duration | None:
 
 def span(length: Duration) -> int:
     """The span in a proto, 0 for an unset one. May be negative: whoever reads a request checks that."""
-    return length.seconds * SECOND + length.nanos
+    return max(-SPAN_MAX, min(length.seconds * SECOND + length.nanos, SPAN_MAX))

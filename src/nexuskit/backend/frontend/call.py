@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,18 @@ class Call:
 
     Attributes:
         method: the name of the call, such as "StartWorkflowExecution".
-        metadata: what came with it; names in lower case.
+        pairs: the headers that came with it, as they came.
         deadline: when the client gives up (ns), 0 for never.
     """
 
     method: str
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    pairs: Sequence[tuple[str, str | bytes]] = ()
     deadline: int = 0
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The headers that are text; names in lower case."""
+        return {name: value for name, value in self.pairs if isinstance(value, str)}
 
     def until(self, longest: int, now: int, margin: int) -> int:
         """When a long poll answers at the latest: after `longest` (ns), and `margin` before the client gives up."""

@@ -114,12 +114,11 @@ def _method(
         try:
             if handler is None:
                 raise unimplemented(f"{name} is not served by this backend")
-            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             left = context.time_remaining()
             # No deadline is a very long one on the wire, and None in gRPC's Python.
             deadline = clock.now() + int(left * SECOND) if left and left < limits.DEADLINE_MAX_S else 0
             message = _decode(request_class, raw, name)
-            answer = await handler(services, Call(name, metadata, deadline), message)
+            answer = await handler(services, Call(name, context.invocation_metadata() or (), deadline), message)
             return answer.SerializeToString()
         except StatusError as error:
             code = error.code

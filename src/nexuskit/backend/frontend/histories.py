@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import HistoryEventFilterType
 from temporalio.api.history.v1 import History, HistoryEvent
@@ -29,10 +29,21 @@ async def get(
         raise invalid_argument(f"maximum_page_size must not be negative, got {request.maximum_page_size}")
     if request.wait_new_event:
         resident = await _wait(services, call, resident, page, closed=request.history_event_filter_type == _CLOSE_EVENT)
+    # What is shown is what was there before we waited for the disk: what came since may not be on it.
+    info = resident.execution.info
+    seen = Seen(info.next_event_id - 1, info.running, info.close_event_id)
     await services.engine.durable(resident)
     if request.history_event_filter_type == _CLOSE_EVENT:
-        return await _close_event(services, resident, page, waited=request.wait_new_event)
-    return await _events(services, resident, page, request)
+        return await _close_event(services, resident, seen, page, waited=request.wait_new_event)
+    return await _events(services, resident, seen, page, request)
+
+
+class Seen(NamedTuple):
+    """How far an execution had come."""
+
+    last_id: int
+    running: bool
+    close_event_id: int
 
 
 async def _open(services: Services, request: GetWorkflowExecutionHistoryRequest) -> tuple[Resident, tokens.HistoryPage]:
@@ -67,24 +78,25 @@ async def _wait(
 
 
 async def _close_event(
-    services: Services, resident: Resident, page: tokens.HistoryPage, *, waited: bool
+    services: Services, resident: Resident, seen: Seen, page: tokens.HistoryPage, *, waited: bool
 ) -> GetWorkflowExecutionHistoryResponse:
-    info = resident.execution.info
-    if info.running:
+    if seen.running:
         if waited:
             return GetWorkflowExecutionHistoryResponse(history=History(), next_page_token=tokens.write(page))
         return GetWorkflowExecutionHistoryResponse(history=History())
     return GetWorkflowExecutionHistoryResponse(
-        history=History(events=[await services.engine.event(resident, info.close_event_id)])
+        history=History(events=[await services.engine.event(resident, seen.close_event_id)])
     )
 
 
 async def _events(
-    services: Services, resident: Resident, page: tokens.HistoryPage, request: GetWorkflowExecutionHistoryRequest
+    services: Services,
+    resident: Resident,
+    seen: Seen,
+    page: tokens.HistoryPage,
+    request: GetWorkflowExecutionHistoryRequest,
 ) -> GetWorkflowExecutionHistoryResponse:
-    info = resident.execution.info
-    last_id = page.last_id or info.next_event_id - 1
-    running = info.running
+    last_id = page.last_id or seen.last_id
     count = min(request.maximum_page_size or limits.HISTORY_PAGE_EVENTS, limits.HISTORY_PAGE_EVENTS)
     events: list[HistoryEvent] = []
     if page.next_id <= last_id:
@@ -96,7 +108,7 @@ async def _events(
             page.execution, page.namespace_id, page.run_id, next_id, page.last_id or last_id, page.transient
         )
         more = tokens.write(following)
-    elif request.wait_new_event and running:
+    elif request.wait_new_event and seen.running:
         # The caller wants what comes after, too.
         more = tokens.write(tokens.HistoryPage(page.execution, page.namespace_id, page.run_id, next_id, 0))
     elif page.transient:

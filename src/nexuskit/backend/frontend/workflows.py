@@ -50,11 +50,13 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
     if existing is not None:
         info = existing.execution.info
         if request.request_id and info.start_request_id == request.request_id:
+            answer = _answer(namespace, existing, started=True)
             await engine.durable(existing)
-            return _answer(namespace, existing, started=True)
+            return answer
         if info.running and request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING:
+            answer = _answer(namespace, existing, started=False)
             await engine.durable(existing)
-            return _answer(namespace, existing, started=False)
+            return answer
         await engine.durable(existing)
         _check_reuse(request, info)
         # Nothing was awaited since, or it would have to be looked at again.
@@ -68,8 +70,9 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
         run_id=services.draw.run_id(services.clock.now()),
     )
     resident, _none = engine.create(info, lambda tx: workflow.start(tx, request))
+    answer = _answer(namespace, resident, started=True)
     await engine.durable(resident)
-    return _answer(namespace, resident, started=True)
+    return answer
 
 
 def _answer(namespace: Namespace, resident: Resident, *, started: bool) -> StartWorkflowExecutionResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from temporalio.api.common.v1 import RetryPolicy
@@ -37,7 +38,7 @@ def filled(policy: RetryPolicy | None) -> RetryPolicy:
     maximum = span(given.maximum_interval)
     if initial < 0:
         raise invalid_argument("InitialInterval cannot be negative on retry policy.")
-    if given.backoff_coefficient and given.backoff_coefficient < 1:
+    if given.backoff_coefficient and not given.backoff_coefficient >= 1:  # so that NaN is refused too
         raise invalid_argument("BackoffCoefficient cannot be less than 1 on retry policy.")
     if maximum < 0:
         raise invalid_argument("MaximumInterval cannot be negative on retry policy.")
@@ -59,8 +60,11 @@ def backoff(policy: RetryPolicy, attempt: int) -> int:
     initial, maximum = span(policy.initial_interval), span(policy.maximum_interval)
     if initial == 0:
         return 0
-    # A float holds the quotient, so that a thousandth attempt does not overflow.
-    growth = min(policy.backoff_coefficient ** min(attempt - 1, 1_000), maximum / initial if maximum else 1e9)
+    try:
+        growth = policy.backoff_coefficient ** (attempt - 1)
+    except OverflowError:  # a float holds 3 ** 646, and the attempts go on
+        growth = math.inf
+    growth = min(growth, maximum / initial if maximum else 1e9)
     return min(int(initial * growth), maximum) if maximum else int(initial * growth)
 
 

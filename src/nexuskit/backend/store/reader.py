@@ -92,6 +92,14 @@ class Reader:
         sql = "SELECT id FROM executions WHERE run_id = ? AND namespace = ? AND workflow_id = ?"
         return await self._one(sql, (run_id, namespace, workflow_id))
 
+    async def workflow_ids(self, after: tuple[str, str], count: int) -> list[tuple[str, str]]:
+        """The next `count` pairs of namespace and workflow id that ran, in order, after that one."""
+        sql = (
+            "SELECT namespace, workflow_id FROM current_runs WHERE (namespace, workflow_id) > (?, ?)"
+            " ORDER BY namespace, workflow_id LIMIT ?"
+        )
+        return await self.run(lambda connection: connection.execute(sql, (*after, count)).fetchall())
+
     async def _one(self, sql: str, parameters: tuple[str, ...]) -> int | None:
         row = await self.run(lambda connection: connection.execute(sql, parameters).fetchone())
         return None if row is None else row[0]

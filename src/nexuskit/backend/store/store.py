@@ -106,7 +106,12 @@ class Store:
             ticket.settle(None)
             return
         self._writing = (group, ticket)
-        self._writer.write(group.statements(), self._written)
+        try:
+            statements = group.statements()
+        except Exception as error:  # noqa: BLE001, something that cannot be written: the group fails, the store goes on
+            self._end(error)
+            return
+        self._writer.write(statements, self._written)
 
     def _written(self, error: BaseException | None) -> None:
         self._loop.call_soon_threadsafe(self._end, error)
