@@ -29,8 +29,8 @@ soak: $(DEV)  ## the tests marked soak, and 100 rounds of the crash tests
 real: $(DEV)  ## the behaviour tests against a real Temporal server (NEXUSKIT_TEMPORAL=host:port, or its program on PATH)
 	@$(BIN)/python -m pytest -q tests/backend --server real -m "not soak" $(ARGS)
 
-bench: $(DEV)  ## load on the embedded backend; see docs/performance.md
-	@$(BIN)/python benchmarks/load.py $(ARGS)
+bench: $(DEV)  ## load on the embedded backend, beside a real server where there is one; see docs/performance.md
+	@$(BIN)/python -m benchmarks.compare $(ARGS)
 
 lint: $(DEV)  ## ruff (rules and format) and import-linter
 	$(BIN)/ruff check .

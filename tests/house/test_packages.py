@@ -15,7 +15,7 @@ from tests.house.tree import ROOT, Module, imported, sources
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 NEEDED_BY_OTHERS = {
-    "googleapis-common-protos": "temporalio's service descriptors import it, and temporalio declares it only in an extra",
+    "googleapis-common-protos": "temporalio imports it for its service descriptors, and declares it in an extra only",
 }
 """Dependencies that the package does not import itself, and why they are there all the same."""
 

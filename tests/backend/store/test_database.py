@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -108,6 +109,14 @@ def test_a_file_that_another_process_holds_is_refused_until_that_process_ends(fi
 def test_a_file_that_is_open_here_is_refused_until_it_is_closed(file: Path) -> None:
     with opened(file):
         assert "held by another process" in refusal(file)
+    with opened(file):
+        pass
+
+
+def test_a_file_may_be_closed_by_another_thread_than_opened_it(file: Path) -> None:
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        database = one.submit(open_database, file).result()
+        other.submit(database.close).result()
     with opened(file):
         pass
 

@@ -118,7 +118,7 @@ def _method(
             # No deadline is a very long one on the wire, and None in gRPC's Python.
             deadline = clock.now() + int(left * SECOND) if left and left < limits.DEADLINE_MAX_S else 0
             message = _decode(request_class, raw, name)
-            answer = await handler(services, Call(name, context.invocation_metadata() or (), deadline), message)
+            answer = await handler(services, Call(name, tuple(context.invocation_metadata() or ()), deadline), message)
             return answer.SerializeToString()
         except StatusError as error:
             code = error.code

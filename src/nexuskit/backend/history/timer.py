@@ -54,7 +54,11 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
 
 
 def apply_fired(state: Execution, event: HistoryEvent) -> None:
-    state.of(Timer).remove(event.timer_fired_event_attributes.timer_id)
+    attributes = event.timer_fired_event_attributes
+    row = state.of(Timer).get(attributes.timer_id)
+    # While the event waited for its place in history, the workflow may have started another timer of the same id.
+    if row is not None and row.started_id == attributes.started_event_id:
+        state.of(Timer).remove(attributes.timer_id)
 
 
 def apply_cancelled(state: Execution, event: HistoryEvent) -> None:

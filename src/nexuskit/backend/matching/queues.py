@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from nexuskit.backend import limits
 
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _Offered(NamedTuple, Generic[T]):
+    number: int
+    """Of two with the same key the one with the higher number is the newer one."""
+    key: Hashable
+    task: T
+
+
 class _Queue(Generic[T]):
     __slots__ = ("pollers", "tasks")
 
     def __init__(self) -> None:
-        self.tasks: OrderedDict[Hashable, T] = OrderedDict()
-        self.pollers: deque[asyncio.Future[tuple[Hashable, T] | None]] = deque()
+        self.tasks: OrderedDict[Hashable, _Offered[T]] = OrderedDict()
+        self.pollers: deque[asyncio.Future[_Offered[T] | None]] = deque()
 
     @property
     def empty(self) -> bool:
@@ -39,19 +46,30 @@ class Matching(Generic[T]):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._closed = False
+        self._count = 0
         self._polled: dict[Destination, int] = {}
         self._queues: dict[Destination, _Queue[T]] = {}
 
     def offer(self, destination: Destination, key: Hashable, task: T, *, first: bool = False) -> None:
-        """A task waits: the poller that has waited longest gets it, or it queues (with `first`, before the others)."""
+        """A task waits: the poller that has waited longest gets it, or it queues.
+
+        With `first` it is one that is given back: it goes before the others, unless a newer one of its key waits.
+        """
+        self._count += 1
+        self._place(destination, _Offered(0 if first else self._count, key, task), first=first)
+
+    def _place(self, destination: Destination, offered: _Offered[T], *, first: bool) -> None:
         queue = self._queue(destination)
         while queue.pollers:
             poller = queue.pollers.popleft()
             if not poller.done():
-                poller.set_result((key, task))
+                poller.set_result(offered)
                 return
-        queue.tasks[key] = task
-        queue.tasks.move_to_end(key, last=not first)
+        there = queue.tasks.get(offered.key)
+        if there is not None and there.number > offered.number:
+            return
+        queue.tasks[offered.key] = offered
+        queue.tasks.move_to_end(offered.key, last=not first)
 
     def withdraw(self, destination: Destination, key: Hashable) -> None:
         """The task of that key waits no more; nothing happens if it does not."""
@@ -70,17 +88,18 @@ class Matching(Generic[T]):
         self._remember_poll(destination)
         queue = self._queue(destination)
         if queue.tasks:
-            taken = queue.tasks.popitem(last=False)
+            _, offered = queue.tasks.popitem(last=False)
             self._drop_empty(destination, queue)
-            return taken
-        poller: asyncio.Future[tuple[Hashable, T] | None] = asyncio.get_running_loop().create_future()
+            return offered.key, offered.task
+        poller: asyncio.Future[_Offered[T] | None] = asyncio.get_running_loop().create_future()
         queue.pollers.append(poller)
         alarm = self._clock.at(until, lambda: _expire(poller))
         try:
-            return await poller
+            handed = await poller
+            return (handed.key, handed.task) if handed is not None else None
         except asyncio.CancelledError:
             if poller.done() and not poller.cancelled() and (handed := poller.result()) is not None:
-                self.offer(destination, *handed, first=True)
+                self._place(destination, handed, first=True)
             raise
         finally:
             alarm.cancel()
@@ -97,7 +116,7 @@ class Matching(Generic[T]):
         """Nobody will poll a queue any more. Returns the tasks that wait in it."""
         self._polled.pop(destination, None)
         queue = self._queues.get(destination)
-        return list(queue.tasks.values()) if queue else []
+        return [offered.task for offered in queue.tasks.values()] if queue else []
 
     def _remember_poll(self, destination: Destination) -> None:
         now = self._clock.now()

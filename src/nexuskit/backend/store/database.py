@@ -91,7 +91,8 @@ def open_database(db: str | os.PathLike[str]) -> Database:
         path = Path(db).expanduser().resolve()
     if not path.parent.is_dir():
         raise StartError(f"The database {path} cannot be made: there is no folder {path.parent}.")
-    lock = FileLock(f"{path}.lock", timeout=0, mode=0o600)
+    # Not of one thread: it is given back by another one than took it.
+    lock = FileLock(f"{path}.lock", timeout=0, mode=0o600, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
