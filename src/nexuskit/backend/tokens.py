@@ -9,13 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from nexuskit.backend.errors import invalid_argument
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What the store can look up: a forged token may hold any number."""
 
 
 class TaskToken(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -27,12 +30,12 @@ class TaskToken(msgspec.Struct, frozen=True, array_like=True, tag=True):
         attempt, started_time: which attempt; a completion of another one is refused.
     """
 
-    execution: int
+    execution: Number
     namespace_id: str
     run_id: str
-    key: int
-    attempt: int
-    started_time: int
+    key: Number
+    attempt: Number
+    started_time: Number
 
 
 class WorkflowTaskToken(TaskToken, frozen=True, array_like=True, tag=True):
@@ -52,12 +55,12 @@ class HistoryPage(msgspec.Struct, frozen=True, array_like=True, tag=True):
         transient: the scheduled event's id of the transient workflow task whose events end the page; 0 for none.
     """
 
-    execution: int
+    execution: Number
     namespace_id: str
     run_id: str
-    next_id: int
-    last_id: int
-    transient: int = 0
+    next_id: Number
+    last_id: Number
+    transient: Number = 0
 
 
 class NamePage(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -69,10 +72,10 @@ class NamePage(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class CallbackToken(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Names the operation that a completion is for."""
 
-    execution: int
+    execution: Number
     namespace_id: str
     run_id: str
-    key: int
+    key: Number
     request_id: str
 
 
@@ -96,7 +99,7 @@ def read(kind: type[S], raw: bytes, what: str) -> S:
         raise invalid_argument(f"{what} is not set on request.")
     try:
         return msgspec.msgpack.decode(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise invalid_argument(f"Error deserializing {what}: it was not given out by this backend for that.") from None
 
 

@@ -51,7 +51,9 @@ async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueReq
         start = workflow_task.Start(waiting.stamp, request.identity)
         started = services.engine.run(resident, lambda tx, start=start: workflow_task.start(tx, start))
         if started is not None:
-            answer = await _task(services, resident, Summary.of(resident.execution.info), started)
+            summary = Summary.of(resident.execution.info)
+            await services.engine.store.handed_over()
+            answer = await _task(services, resident, summary, started)
             await services.engine.durable(resident)
             return answer
     return PollWorkflowTaskQueueResponse()
@@ -137,6 +139,7 @@ async def complete(
     outcome = services.engine.run(resident, lambda tx: task_completion.decide(tx, decision))
     summary = Summary.of(resident.execution.info)
     eager = [(key, resident.execution.of(Activity).get(key)) for key in outcome.eager]
+    await services.engine.store.handed_over()
     answer = RespondWorkflowTaskCompletedResponse()
     for key, row in eager:
         if row is not None:

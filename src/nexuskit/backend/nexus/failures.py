@@ -86,7 +86,7 @@ def from_nexus(failure: NexusFailure) -> Failure:
     if kind == TEMPORAL_FAILURE:
         try:
             json_format.Parse(failure.details, result, ignore_unknown_fields=True)
-        except (json_format.ParseError, UnicodeDecodeError):
+        except (json_format.ParseError, UnicodeDecodeError, RecursionError):
             result = _unread(failure)
     elif kind == "nexus.OperationError" and _state(failure.details) == "canceled":
         result.canceled_failure_info.CopyFrom(CanceledFailureInfo())
@@ -105,7 +105,7 @@ def _unread(failure: NexusFailure) -> Failure:
     content: dict[str, object] = {"metadata": dict(failure.metadata)}
     try:
         content["details"] = json.loads(failure.details) if failure.details else None
-    except ValueError:
+    except (ValueError, RecursionError):
         content["details"] = failure.details.decode(errors="replace")
     data = json.dumps(content).encode()
     details = Payloads(payloads=[Payload(metadata={"encoding": b"json/plain"}, data=data)])
@@ -115,5 +115,5 @@ def _unread(failure: NexusFailure) -> Failure:
 def _state(details: bytes) -> str:
     try:
         return str(json.loads(details).get("state", ""))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
