@@ -149,7 +149,7 @@ def _make_newer(file: Path) -> None:
 
 
 def test_the_banner_has_the_addresses_and_ends_with_ready() -> None:
-    text = banner("127.0.0.1:1", "http://127.0.0.1:2", ":memory:", ["orders", "default", "orders"])
+    text = banner("127.0.0.1:1", "http://127.0.0.1:2", ":memory:", ["default", "orders"])
     assert text.splitlines()[1:] == [
         "  gRPC        127.0.0.1:1",
         "  HTTP        http://127.0.0.1:2",
