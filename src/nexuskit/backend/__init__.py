@@ -12,20 +12,57 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from nexuskit.backend.clock import Clock
+    from nexuskit.backend.draw import Draw
     from nexuskit.backend.errors import StartError
-    from nexuskit.backend.server import Backend, serve
+    from nexuskit.backend.server import Backend
 
 __all__ = ["Backend", "StartError", "serve"]
 
 
+def serve(
+    db: str | os.PathLike[str] = ":memory:",
+    *,
+    namespaces: Iterable[str] = (),
+    host: str = "127.0.0.1",
+    port: int = 0,
+    http_port: int = 0,
+    clock: Clock | None = None,
+    draw: Draw | None = None,
+) -> AbstractAsyncContextManager[Backend]:
+    """Run a backend inside the current event loop, for as long as the `async with` lasts.
+
+    Args:
+        db: the database file, made if there is none; ":memory:" keeps nothing.
+        namespaces: namespaces to make, beside "default".
+        host: the address to listen on.
+        port: for gRPC; 0 for a free one.
+        http_port: for HTTP; 0 for a free one.
+        clock: time; the machine's by default.
+        draw: randomness; the system's by default.
+
+    Raises:
+        StartError: a port is in use, the database is held by another process or is of a newer version, or no namespace
+            may be called that.
+    """
+    # Here and not above: a workflow's sandbox imports the workflow's module anew, with all that it imports at its top,
+    # and neither gRPC nor a web server has any business in there.
+    from nexuskit.backend.server import running
+
+    return running(db, namespaces=namespaces, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
+
+
 def __getattr__(name: str) -> Any:
-    # On first use: a workflow's sandbox imports the workflow's module anew, and all that this module names at its top.
     if name == "StartError":
-        from nexuskit.backend import errors
+        from nexuskit.backend.errors import StartError
 
-        return errors.StartError
-    if name in __all__:
-        from nexuskit.backend import server
+        return StartError
+    if name == "Backend":
+        from nexuskit.backend.server import Backend
 
-        return getattr(server, name)
+        return Backend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,6 +32,7 @@ from nexuskit.backend.matching.queues import Matching
 from nexuskit.backend.store.group import Batch, batch
 from nexuskit.backend.store.known import KnownIds
 from nexuskit.backend.store.store import Store, Ticket
+from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -233,7 +234,6 @@ class Engine:
         self._next_execution += 1
         resident = Resident(execution, new=True)
         answer = self.run(resident, decide)
-        self._keep(resident)
         place = (info.namespace_id, info.workflow_id)
         self._known.add(*place)
         before = self._currents.get(place)
@@ -277,6 +277,8 @@ class Engine:
         execution.settle()
         resident.new = False
         resident.ticket = ticket
+        if execution.id not in self._residents:
+            self._keep(resident)  # it is new, or left the cache while somebody had it; now it must stay
         if written is not None:
             resident.remember(written)
             group.after(lambda: self._wake(resident))
@@ -388,10 +390,20 @@ class Engine:
                 self._by_run.pop(resident.execution.info.run_id, None)
                 self._wake(resident)
             if not touched.new:
-                self.agenda.spawn(self._enter_again(number), f"reading execution {number} again")
+                self._read_again(number)
+
+    def _read_again(self, number: int) -> None:
+        self.agenda.spawn(self._enter_again(number), f"reading execution {number} again")
 
     async def _enter_again(self, number: int) -> None:
-        resident = await self.get(number)
+        try:
+            resident = await self.get(number)
+        except StatusError:
+            return  # it was made by the group before the last one, which failed too: it never was
+        except Exception as error:  # noqa: BLE001, logged, and tried again
+            log.error("execution %d is read again in %d s: %s", number, limits.FAULT_PAUSE // SECOND, error)
+            self.clock.at(self.clock.now() + limits.FAULT_PAUSE, lambda: self._read_again(number))
+            return
         info = resident.execution.info
         for kind, key, row in list(resident.execution.rows()):
             self.agenda.enter(number, kind, key, NOTHING, row.index(info))

@@ -103,30 +103,17 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def serve(
-    db: str | os.PathLike[str] = MEMORY,
+async def running(
+    db: str | os.PathLike[str],
     *,
-    namespaces: Iterable[str] = (),
-    host: str = "127.0.0.1",
-    port: int = 0,
-    http_port: int = 0,
+    namespaces: Iterable[str],
+    host: str,
+    port: int,
+    http_port: int,
     clock: Clock | None = None,
     draw: Draw | None = None,
 ) -> AsyncGenerator[Backend]:
-    """Run a backend inside the current event loop, for as long as the `async with` lasts.
-
-    Args:
-        db: the database file, made if there is none; ":memory:" keeps nothing.
-        namespaces: namespaces to make, beside "default".
-        host: the address to listen on.
-        port: for gRPC; 0 for a free one.
-        http_port: for HTTP; 0 for a free one.
-        clock: time; the machine's by default.
-        draw: randomness; the system's by default.
-
-    Raises:
-        StartError: a port is in use, the database is held by another process or is of a newer version.
-    """
+    """A backend, for as long as the context lasts; see `nexuskit.backend.serve`."""
     backend = await start(db, namespaces=namespaces, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
     try:
         yield backend

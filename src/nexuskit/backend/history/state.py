@@ -13,7 +13,7 @@ leaves nothing behind, and the rows to be written are the ones laid over.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
@@ -107,7 +107,7 @@ class Info(msgspec.Struct, omit_defaults=True):
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One pending thing of an execution."""
 
-    kind: ClassVar[str] = ""
+    kind = ""  # not annotated: a name of the class, and no field of its rows
 
     def index(self, info: Info) -> Index:
         """When it must be looked at, and where it waits: a pure function of the row."""
