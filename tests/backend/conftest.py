@@ -13,6 +13,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from tests.support.loop_guard import LoopGuard
 from tests.support.raw import Namespace, wait_until_callable
 from tests.support.samples import ACTIVITIES, WORKFLOWS, PaymentsHandler
 from tests.support.servers import Server, serve, why_not
@@ -150,3 +151,10 @@ async def teams(server: Server, orders: Namespace, payments: Namespace) -> Async
     )
     async with callers, handlers:
         yield made
+
+
+@pytest.fixture
+async def loop_guard() -> AsyncIterator[LoopGuard]:
+    """Fails the test if anything blocks the event loop meanwhile."""
+    async with LoopGuard() as guard:
+        yield guard

@@ -132,8 +132,9 @@ class Agenda:
             log.error("%s %s of execution %d is tried again in %d s: %s", waiting.kind, waiting.key, waiting.execution,
                       limits.FAULT_PAUSE // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
             place = Ready(waiting.execution, waiting.kind, waiting.key)
-            self._later[place] = Index(0, Destination(waiting.kind, ""), 0, waiting.stamp)
-            self._alarms.set(place, self._engine.clock.now() + limits.FAULT_PAUSE)
+            if place not in self._later:  # else it saved something before it failed, and that is what comes next
+                self._later[place] = Index(0, Destination(waiting.kind, ""), 0, waiting.stamp)
+                self._alarms.set(place, self._engine.clock.now() + limits.FAULT_PAUSE)
 
     def _ring(self, key: Hashable) -> None:
         if isinstance(key, Ready):

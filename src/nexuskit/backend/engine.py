@@ -29,7 +29,7 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info
 from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.matching.queues import Matching
-from nexuskit.backend.store.group import Batch, batch
+from nexuskit.backend.store.group import Batch, batches
 from nexuskit.backend.store.known import KnownIds
 from nexuskit.backend.store.store import Store, Ticket
 from nexuskit.backend.times import SECOND
@@ -85,10 +85,10 @@ class Resident:
         """Somebody waits for its events."""
         return bool(self.watchers or self.last_watchers)
 
-    def remember(self, written: Batch) -> None:
+    def remember(self, written: list[Batch]) -> None:
         """Keep newly written events at hand, and let the oldest go when they are too many."""
-        self.events.append(written)
-        self.events_size += len(written.body)
+        self.events.extend(written)
+        self.events_size += sum(len(each.body) for each in written)
         while self.events_size > limits.CACHED_EVENTS_SIZE and len(self.events) > 1:
             self.events_size -= len(self.events.popleft().body)
 
@@ -265,8 +265,8 @@ class Engine:
             execution.discard()
             raise
         changes = execution.changes()
-        written = batch(tx.events)
-        if not changes and written is None and not resident.new:
+        written = batches(tx.events)
+        if not changes and not written and not resident.new:
             execution.discard()
             return answer
         info = execution.info
@@ -279,7 +279,7 @@ class Engine:
         resident.ticket = ticket
         if execution.id not in self._residents:
             self._keep(resident)  # it is new, or left the cache while somebody had it; now it must stay
-        if written is not None:
+        if written:
             resident.remember(written)
             group.after(lambda: self._wake(resident))
         for change, was in zip(changes, before, strict=True):
@@ -290,11 +290,17 @@ class Engine:
 
     @contextmanager
     def handing(self, destination: Destination, key: Hashable, waiting: Waiting) -> Generator[None]:
-        """A task is on its way to a poller: should the poller go away, the task is the first in its queue again."""
+        """A task is on its way to a poller: should it not get there, it is the first in its queue again."""
         try:
             yield
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # the poller went away
             self.tasks.offer(destination, key, waiting, first=True)
+            raise
+        except StatusError:  # there is no such execution, or it was lost and its tasks are offered again
+            raise
+        except Exception:  # it could not be read
+            again = self.clock.now() + limits.FAULT_PAUSE
+            self.clock.at(again, lambda: self.tasks.offer(destination, key, waiting, first=True))
             raise
 
     async def durable(self, resident: Resident) -> None:

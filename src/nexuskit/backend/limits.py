@@ -122,6 +122,10 @@ IDS_PAGE = 2_000
 """Workflow ids read at once while start-up learns which ran: a few milliseconds of the loop."""
 FIRES_IN_FLIGHT = 64
 """Due timers and effects worked on at once: enough to fill a commit group, few enough not to starve requests."""
+MESSAGE_LENGTH = 800
+"""Characters of an error's message that are sent: twice, of up to four bytes each, within gRPC's 8 KiB of headers."""
+BATCH_SIZE = 256 * 1024
+"""Events are written together up to this size, so that a page of history need not hold more than it should."""
 FAULT_PAUSE = 1 * SECOND
 """After a fault of the disk or of ours, what was to be done is tried again then."""
 DEADLINE_MAX_S = 100 * 365 * 24 * 3600.0

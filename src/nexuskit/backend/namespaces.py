@@ -79,7 +79,8 @@ class Namespaces:
             raise invalid_argument("Namespace not set on request.")
         found = self._by_name.get(name)
         if found is None:
-            raise not_found(f"Namespace {name} is not found.", NamespaceNotFoundFailure(namespace=name))
+            shown = name[: limits.ID_LENGTH // 4]
+            raise not_found(f"Namespace {shown} is not found.", NamespaceNotFoundFailure(namespace=shown))
         return found
 
     def get_by_id(self, id: str) -> Namespace:
@@ -90,7 +91,8 @@ class Namespaces:
         """
         found = self._by_id.get(id)
         if found is None:
-            raise not_found(f"Namespace {id} is not found.", NamespaceNotFoundFailure(namespace=id))
+            shown = id[: limits.ID_LENGTH // 4]
+            raise not_found(f"Namespace {shown} is not found.", NamespaceNotFoundFailure(namespace=shown))
         return found
 
     def has(self, name: str) -> bool:

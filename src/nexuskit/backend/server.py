@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from temporalio.client import Client
 
@@ -26,7 +26,7 @@ from nexuskit.backend.nexus.endpoints import Endpoints
 from nexuskit.backend.nexus.operations import Operations
 from nexuskit.backend.nexus.tasks import NexusTasks
 from nexuskit.backend.services import Services
-from nexuskit.backend.store.database import MEMORY, open_database
+from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.reader import read_everything
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("nexuskit.backend")
+
+T = TypeVar("T")
 
 DEFAULT_NAMESPACE = "default"
 """Exists always, as programs written for Temporal expect."""
@@ -118,7 +120,7 @@ async def running(
     try:
         yield backend
     finally:
-        await backend.stop()
+        await _whatever_comes(backend.stop())
 
 
 async def start(
@@ -132,7 +134,7 @@ async def start(
     draw: Draw | None = None,
 ) -> Backend:
     """Open the database, go on with what is in it, and open the doors. Whoever calls this calls `Backend.stop`."""
-    database = await asyncio.to_thread(open_database, db)
+    database = await _whatever_comes(asyncio.to_thread(open_database, db), undo=Database.close)
     clock, draw = clock or RealClock(), draw or Draw()
     engine = Engine(database, clock, draw)
     try:
@@ -148,7 +150,7 @@ async def start(
             raise
         await http_server.start()
     except BaseException:
-        await engine.close()
+        await _whatever_comes(engine.close())
         raise
     log.debug("serving %s on %s:%d", shown, host, bound)
     return Backend(services, grpc_server, http_server, host, bound, shown)
@@ -198,3 +200,22 @@ async def _add_namespace(services: Services, name: str) -> None:
         raise StartError(error.message) from error
     made = Namespace(id=services.draw.uuid(), name=name, created=services.clock.now())
     await services.namespaces.add(made).wait()
+
+
+async def _whatever_comes(work: Coroutine[Any, Any, T], undo: Callable[[T], None] | None = None) -> T:
+    """Do all of it, even if we are cancelled meanwhile, once or more often; then be cancelled.
+
+    `undo` takes back what the work made, which nobody will ask for in that case.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if task.exception() is None and undo is not None:
+        undo(task.result())
+    raise cancelled

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from temporalio.api.command.v1 import Command
+from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 
+from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import buffer, workflow_task
 from nexuskit.backend.times import SECOND
@@ -174,3 +177,53 @@ def test_a_heartbeat_of_a_long_task_gets_the_next_task_with_its_answer(world: Wo
     outcome = world.complete_task(another=True, take_next=True)
     assert outcome.next_task is not None
     assert outcome.next_task.task.started
+
+
+def test_a_repeat_that_has_not_seen_everything_is_followed_by_a_task_at_once(world: World) -> None:
+    world.turn(schedule_activity("a"), start_timer("t", 1))
+    world.pass_time(1 * SECOND)
+    world.take_activity(5)
+    world.take_task()
+    world.fail_task()
+    world.take_task()
+    world.complete_activity(5)
+    outcome = world.complete_task(complete_workflow())
+    assert outcome.error is not None
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert not task.started
+
+
+def test_a_repeat_whose_command_is_wrong_is_left_to_time_out(world: World) -> None:
+    """It would fail again at once, and worker and server would do nothing else."""
+    world.take_task()
+    world.fail_task()
+    world.take_task()
+    outcome = world.complete_task(start_timer(""))
+    assert outcome.error is not None
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert task.started
+
+
+def test_a_task_is_not_waited_for_by_more_than_it_may_hold_up(world: World) -> None:
+    count = limits.BUFFERED_EVENTS // 2 + 1
+    world.turn(start_timer("t", 1), *(schedule_activity(f"a{number}") for number in range(count)))
+    world.pass_time(1 * SECOND)
+    world.take_task()
+    for key in range(6, 6 + count):
+        world.take_activity(key)
+        world.complete_activity(key)
+    assert buffer.waiting(world.execution).events == ()
+    failed = [event for event in world.history if event.HasField("workflow_task_failed_event_attributes")]
+    cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
+    assert [event.workflow_task_failed_event_attributes.cause for event in failed] == [cause]
+    assert world.event_types().count("ACTIVITY_TASK_COMPLETED") == count
+
+
+def test_a_command_of_no_known_type_is_refused_and_the_task_stays(world: World) -> None:
+    world.take_task()
+    with pytest.raises(StatusError) as refused:
+        world.complete_task(Command(command_type=99))  # type: ignore[arg-type]
+    assert refused.value.code == Code.INVALID_ARGUMENT
+    assert world.event_types()[-1] == "WORKFLOW_TASK_STARTED"

@@ -22,11 +22,12 @@ from nexuskit.backend import limits
 from nexuskit.backend.nexus import links
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.nexus.operations import (
+    CALLBACK_TOKEN_HEADER,
     Accepted,
     Failed,
     Refused,
     Succeeded,
-    callback_token,
+    header,
     milliseconds,
     read_answer,
 )
@@ -222,8 +223,8 @@ def test_a_span_is_written_in_whole_milliseconds_rounded_down(span: int, text: s
 
 @pytest.mark.parametrize("name", ["temporal-callback-token", "Temporal-Callback-Token", "TEMPORAL-CALLBACK-TOKEN"])
 def test_the_callback_token_is_found_however_its_header_is_written(name: str) -> None:
-    assert callback_token({"other": "x", name: "token"}) == "token"
+    assert header({"other": "x", name: "token"}, CALLBACK_TOKEN_HEADER) == "token"
 
 
-def test_no_callback_token_is_an_empty_one() -> None:
-    assert callback_token({"other": "x"}) == ""
+def test_a_header_that_is_not_there_is_empty() -> None:
+    assert header({"other": "x"}, CALLBACK_TOKEN_HEADER) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.history.v1 import History, HistoryEvent, WorkflowExecutionSignaledEventAttributes
 
+from nexuskit.backend import limits
 from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.history.state import Execution, Info, Row
 from nexuskit.backend.history.timer import Timer
@@ -26,7 +28,7 @@ from nexuskit.backend.store.group import (
     UPDATE_EXECUTION,
     Batch,
     Group,
-    batch,
+    batches,
 )
 from nexuskit.backend.store.schema import MIGRATIONS
 
@@ -68,7 +70,7 @@ def put(group: Group, into: Execution, *events: HistoryEvent, new: bool = False,
             into.of(Timer).put(key, timer(fires, key))
     changes = into.changes()
     into.settle()
-    group.add_execution(into, changes, batch(list(events)), new=new)
+    group.add_execution(into, changes, batches(list(events)), new=new)
 
 
 def rows(group: Group) -> dict[str, list[tuple[object, ...]]]:
@@ -135,7 +137,7 @@ def test_rows_of_the_same_key_of_two_executions_or_kinds_are_two_rows() -> None:
     put(group, one, t=1)
     put(group, two, t=2)
     one.of(NexusOperation).put("t", operation(ready=9))
-    group.add_execution(one, one.changes(), None, new=False)
+    group.add_execution(one, one.changes(), [], new=False)
     written = dict(group.statements())[PUT_ROW]
     assert [row[:3] for row in written] == [(1, "timer", "t"), (1, "nexus_operation", "t"), (2, "timer", "t")]
 
@@ -144,7 +146,7 @@ def test_rows_of_the_same_key_of_two_executions_or_kinds_are_two_rows() -> None:
 def test_a_row_is_written_with_its_index(row: Row) -> None:
     group, order = Group(), execution()
     order.of(type(row)).put(5, row)
-    group.add_execution(order, order.changes(), None, new=False)
+    group.add_execution(order, order.changes(), [], new=False)
     ((number, kind, key, due, destination, queue, ready, stamp, body),) = dict(group.statements())[PUT_ROW]
     index = row.index(order.info)
     assert (number, kind, key, due, ready, stamp) == (7, row.kind, 5, index.due, index.ready, index.stamp)
@@ -276,7 +278,7 @@ def test_a_group_on_disk_does_what_comes_after_in_order_and_undoes_nothing() -> 
 
 
 def test_no_events_make_no_batch() -> None:
-    assert batch([]) is None
+    assert batches([]) == []
 
 
 @given(st.lists(st.one_of(st.integers(0, 300), st.integers(16_300, 16_400)), min_size=1, max_size=5))
@@ -285,10 +287,15 @@ def test_no_events_make_no_batch() -> None:
 @example([2_097_130 + number for number in range(0, 12, 3)])
 def test_the_bytes_of_a_batch_are_those_of_a_history(sizes: list[int]) -> None:
     events = [event(number, size) for number, size in enumerate(sizes, 3)]
-    made = batch(events)
-    assert made is not None
-    assert (made.first_id, made.last_id) == (3, len(events) + 2)
-    assert made.body == History(events=events).SerializeToString()
+    made = batches(events)
+    assert (made[0].first_id, made[-1].last_id) == (3, len(events) + 2)
+    assert b"".join(each.body for each in made) == History(events=events).SerializeToString()
+    assert all(each.first_id == before.last_id + 1 for before, each in pairwise(made))
+
+
+def test_a_batch_is_long_only_for_one_long_event() -> None:
+    events = [event(number, size) for number, size in enumerate([1_900_000, 10, 10, 1_900_000, 100_000, 200_000], 1)]
+    assert [(each.first_id, each.last_id) for each in batches(events)] == [(1, 1), (2, 3), (4, 4), (5, 5), (6, 6)]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6))
@@ -298,9 +305,33 @@ def test_the_bytes_of_batches_one_after_the_other_are_those_of_one_history(count
     for count in counts:
         part = [event(len(events) + each, 40 * each) for each in range(1, count + 1)]
         events += part
-        made = batch(part)
-        body += made.body if made is not None else b""
+        body += b"".join(each.body for each in batches(part))
     assert body == History(events=events).SerializeToString()
+
+
+def test_the_events_of_one_execution_are_several_rows_when_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_SIZE", 100)
+    group, order = Group(), execution()
+    put(group, order, event(1, 30), event(2, 30), new=True)
+    put(group, order, event(3, 5), event(4, 300), event(5, 30))
+    written = [Batch(*row[1:]) for row in dict(group.statements())[PUT_EVENTS]]
+    assert [(each.first_id, each.last_id) for each in written] == [(1, 2), (3, 3), (4, 4), (5, 5)]
+
+
+@given(st.lists(st.integers(0, 60), max_size=20), st.integers(1, 200))
+def test_batches_follow_one_another_and_are_as_long_as_they_may_be(sizes: list[int], limit: int) -> None:
+    events = [event(number, size) for number, size in enumerate(sizes, 1)]
+    before, limits.BATCH_SIZE = limits.BATCH_SIZE, limit
+    try:
+        made = batches(events)
+    finally:
+        limits.BATCH_SIZE = before
+    told = [[each.event_id for each in History.FromString(part.body).events] for part in made]
+    assert [number for part in told for number in part] == list(range(1, len(events) + 1))
+    assert [(part[0], part[-1]) for part in told] == [(part.first_id, part.last_id) for part in made]
+    assert all(len(part.body) <= limit or part.first_id == part.last_id for part in made)
+    following = [len(batches([events[part.first_id - 1]])[0].body) for part in made[1:]]
+    assert all(len(part.body) + more > limit for part, more in zip(made, following, strict=False))
 
 
 # --- all together, against a database

@@ -22,7 +22,7 @@ from nexuskit.backend.history.state import NOTHING, Execution, Info
 from nexuskit.backend.history.timer import Timer
 from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.store.database import Database, open_database
-from nexuskit.backend.store.group import Batch, Group, batch
+from nexuskit.backend.store.group import Batch, Group, batches
 from nexuskit.backend.store.reader import Entry, Reader, read_batches, read_everything
 from nexuskit.backend.store.schema import MIGRATIONS
 from nexuskit.backend.times import HOUR, SECOND
@@ -43,7 +43,7 @@ class WrittenWorld(World):
 
         def noting(tx: Transaction) -> Any:
             answer = decide(tx)
-            group.add_execution(tx.state, tx.state.changes(), batch(tx.events), new=not self.history)
+            group.add_execution(tx.state, tx.state.changes(), batches(tx.events), new=not self.history)
             return answer
 
         answer = super().run(noting)
@@ -122,7 +122,7 @@ async def test_a_key_that_is_a_number_and_one_that_looks_like_it_are_two(databas
     for key in keys:
         order.of(Timer).put(key, Timer(timer_id=str(key), started_id=1, fires=1))
     group = Group()
-    group.add_execution(order, order.changes(), None, new=True)
+    group.add_execution(order, order.changes(), [], new=True)
     write(database, group)
     read = await reader.execution(1)
     assert read is not None
@@ -214,8 +214,7 @@ async def test_an_empty_database_has_nothing(reader: Reader) -> None:
 
 
 def events(first_id: int, last_id: int) -> Batch:
-    made = batch([HistoryEvent(event_id=number) for number in range(first_id, last_id + 1)])
-    assert made is not None
+    (made,) = batches([HistoryEvent(event_id=number) for number in range(first_id, last_id + 1)])
     return made
 
 

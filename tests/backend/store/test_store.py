@@ -267,7 +267,7 @@ async def test_a_value_that_no_statement_can_hold_fails_its_group_and_no_later_o
     order = Execution(1, Info(namespace_id="ns", workflow_id="order", run_id="run"))
     order.of(Timer).put("t", Timer(timer_id="t", started_id=5, fires=2**70))
     group, ticket = opened.store.group()
-    group.add_execution(order, order.changes(), None, new=True)
+    group.add_execution(order, order.changes(), [], new=True)
     await refused(ticket)
     assert opened.lost[-1] is group
     await opened.put("a").wait()

@@ -157,7 +157,11 @@ async def _refuse(context: grpc.aio.ServicerContext[Any, Any], error: StatusErro
             packed = AnyProto()
             packed.Pack(each)
             details.append(packed)
-        status = GrpcStatus(code=int(error.code), message=error.message, details=details)
+        status = GrpcStatus(code=int(error.code), message=error.message[: limits.MESSAGE_LENGTH], details=details)
         trailers.append((DETAILS, status.SerializeToString()))
-    await context.abort(STATUS[int(error.code)], error.message, tuple(trailers))
+    # Headers have a limit of 8 KiB in gRPC, and the message travels in one, %-encoded.
+    message = (
+        error.message if len(error.message) <= limits.MESSAGE_LENGTH else error.message[: limits.MESSAGE_LENGTH] + "…"
+    )
+    await context.abort(STATUS[int(error.code)], message, tuple(trailers))
     raise AssertionError("abort raises")

@@ -57,8 +57,8 @@ async def _open(services: Services, request: GetWorkflowExecutionHistoryRequest)
     info = resident.execution.info
     if info.run_id != page.run_id or info.namespace_id != namespace_id:
         raise not_found(f"workflow execution not found: the next page token names run {page.run_id}")
-    if request.execution.workflow_id not in ("", info.workflow_id):
-        raise invalid_argument("the next page token is of another workflow than the one that the request names")
+    if request.execution.workflow_id not in ("", info.workflow_id) or request.execution.run_id not in ("", info.run_id):
+        raise invalid_argument("the next page token is of another run than the one that the request names")
     return resident, page
 
 

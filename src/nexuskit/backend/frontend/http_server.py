@@ -81,6 +81,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # at once: a port that is bound and not listened on can be bound again
         bound.setblocking(False)  # noqa: FBT003, the standard library takes it no other way
     except OSError as error:
         bound.close()

@@ -58,6 +58,8 @@ async def describe(services: Services, _: Call, request: DescribeNamespaceReques
 
 async def list_all(services: Services, _: Call, request: ListNamespacesRequest) -> ListNamespacesResponse:
     """ListNamespaces, by name."""
+    if request.page_size < 0:
+        raise invalid_argument(f"page_size must not be negative, got {request.page_size}")
     size = request.page_size or limits.NAMESPACE_PAGE_SIZE
     after = (
         tokens.read(tokens.NamePage, request.next_page_token, "next page token").after

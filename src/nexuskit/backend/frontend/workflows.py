@@ -20,7 +20,7 @@ from nexuskit.backend.errors import Code, StatusError, invalid_argument, unimple
 from nexuskit.backend.frontend.checks import check_fields, check_size, check_span, check_text
 from nexuskit.backend.history import workflow
 from nexuskit.backend.history.state import Info
-from nexuskit.backend.nexus.operations import SYSTEM_CALLBACK_URL, callback_token
+from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
     from nexuskit.backend.engine import Resident
@@ -168,4 +168,4 @@ def _check_callbacks(services: Services, request: StartWorkflowExecutionRequest)
             raise unimplemented(
                 f"completion callback to {each.nexus.url!r}: only {SYSTEM_CALLBACK_URL} is served by this backend"
             )
-        tokens.verify(callback_token(each.nexus.header), services.callback_key)
+        tokens.verify(header(each.nexus.header, CALLBACK_TOKEN_HEADER), services.callback_key)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from temporalio.api.history.v1 import HistoryEvent
 
+from nexuskit.backend import limits
 from nexuskit.backend.history.state import NOTHING, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 
@@ -82,6 +83,12 @@ def apply_released(state: Execution, _: Released) -> None:
 def waiting(state: Execution) -> Buffered:
     """The waiting events; an empty row where there are none."""
     return state.of(Buffered).get(ONLY) or Buffered()
+
+
+def full(state: Execution) -> bool:
+    """Whether more events wait, or longer ones, than one workflow task may hold up."""
+    held = waiting(state)
+    return len(held.events) > limits.BUFFERED_EVENTS or held.size > limits.BUFFERED_EVENTS_SIZE
 
 
 def withdraw(tx: Transaction, wanted: Callable[[HistoryEvent], bool]) -> HistoryEvent | None:

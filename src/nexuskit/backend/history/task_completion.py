@@ -87,6 +87,8 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
     """
     task = workflow_task.find(tx.state, request.scheduled_id, request.attempt, request.started_time)
     for command in request.commands:
+        if command.command_type not in CommandType.values():
+            raise invalid_argument(f"unknown command type: {command.command_type}")
         if command.command_type not in tx.rules.commands:
             raise unimplemented(f"command {CommandType.Name(command.command_type)} is not served by this backend")
     try:
@@ -135,7 +137,8 @@ def _refuse(
     short = "".join(word.title() for word in name.removeprefix("WORKFLOW_TASK_FAILED_CAUSE_").split("_"))
     text = error.message if error.message == short else f"{short}: {error.message}"
     refusal = CompletedTask(error=invalid_argument(text))
-    if task.transient and not error.terminate:
+    unhandled = error.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
+    if task.transient and not error.terminate and not unhandled:
         # It would fail again at once and keep everybody busy: the task is left to time out before it is repeated.
         return refusal
     failure = Failure(message=error.message, source="Server", server_failure_info=ServerFailureInfo())

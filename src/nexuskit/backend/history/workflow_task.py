@@ -279,7 +279,13 @@ def attempt_timeout(timeout: int, attempt: int) -> int:
 def schedule(tx: Transaction) -> None:
     """The workflow has something to do: a task waits for a worker, unless one is there already."""
     info = tx.state.info
-    if not info.running or current(tx.state) is not None:
+    task = current(tx.state)
+    if info.running and task is not None and task.started and buffer.full(tx.state):
+        # More than the task in flight can be waited for: it is failed, and they take their place (as on a real server).
+        cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
+        fail(tx, task, cause, None, "history-service")
+        return
+    if not info.running or task is not None:
         return
     tx.add(
         _SCHEDULED,

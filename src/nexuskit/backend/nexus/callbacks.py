@@ -16,7 +16,7 @@ from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TerminatedFail
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import Code, StatusError, not_found
 from nexuskit.backend.history import activity, callback, nexus_operation, workflow
-from nexuskit.backend.nexus.operations import SYSTEM_CALLBACK_URL, callback_token
+from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
     from nexuskit.backend.agenda import Waiting
@@ -47,11 +47,12 @@ class Callbacks:
                     Code.UNIMPLEMENTED,
                     f"callbacks to {target.url!r} are not delivered by this backend, only to {SYSTEM_CALLBACK_URL}",
                 )
-            token = tokens.verify(callback_token(target.header), self._key)
+            token = tokens.verify(header(target.header, CALLBACK_TOKEN_HEADER), self._key)
             closing = await self._engine.event(source, source.execution.info.close_event_id)
             caller = await self._engine.get(token.execution)
             source = await self._engine.get(waiting.execution)
-            self._complete(caller, token, source, workflow.outcome(closing), self._link(source))
+            named = header(target.header, OPERATION_TOKEN_HEADER)
+            self._complete(caller, token, source, workflow.outcome(closing), self._link(source), named)
         except StatusError as error:
             if error.code == Code.UNAVAILABLE:
                 raise
@@ -69,6 +70,7 @@ class Callbacks:
         source: Resident,
         outcome: Outcome,
         link: Link,
+        operation_token: str,
     ) -> None:
         if caller.execution.info.run_id != token.run_id:
             raise not_found("the callback token names a run that is not there")
@@ -77,7 +79,7 @@ class Callbacks:
             row = nexus_operation.find(tx.state, token.key, token.request_id)
             if not row.started_time:
                 # The handler was quicker than its answer, or the answer was lost: the operation starts with its end.
-                nexus_operation.start(tx, row, "", [link], at=source.execution.info.start_time, ended=True)
+                nexus_operation.start(tx, row, operation_token, [link], at=source.execution.info.start_time, ended=True)
                 row = nexus_operation.find(tx.state, token.key, token.request_id)
             _end(tx, row, outcome)
 

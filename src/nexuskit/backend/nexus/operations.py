@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SYSTEM_CALLBACK_URL = "temporal://system"
 """Where completions of a worker's operations go: into this backend, by their token."""
 CALLBACK_TOKEN_HEADER = "temporal-callback-token"
+"""Names the operation of the caller, in our own words."""
+OPERATION_TOKEN_HEADER = "nexus-operation-token"
+"""Names the operation at its handler (Nexus specification, "Completing an Operation")."""
 
 
 class Succeeded(NamedTuple):
@@ -225,6 +228,6 @@ def read_answer(answer: Response | Failure) -> Answer:
             return Refused(handler_error(HandlerErrorType.INTERNAL, "empty outcome"), retryable=True)
 
 
-def callback_token(headers: Mapping[str, str]) -> str:
-    """The token among a callback's headers, whose names may be written in any case."""
-    return next((value for name, value in headers.items() if name.lower() == CALLBACK_TOKEN_HEADER), "")
+def header(headers: Mapping[str, str], wanted: str) -> str:
+    """The value of a header, whose name may be written in any case; empty where there is none."""
+    return next((value for name, value in headers.items() if name.lower() == wanted), "")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from nexuskit.backend import limits
 from nexuskit.backend.history.state import Change, Execution, Info, Key, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from temporalio.api.history.v1 import HistoryEvent
 
@@ -76,14 +77,15 @@ class Group:
     def __bool__(self) -> bool:
         return bool(self.executions or self._current or self._others)
 
-    def add_execution(self, execution: Execution, changes: Iterable[Change], batch: Batch | None, *, new: bool) -> None:
+    def add_execution(
+        self, execution: Execution, changes: Iterable[Change], written: Sequence[Batch], *, new: bool
+    ) -> None:
         """A settled transaction of one execution."""
         touched = self.executions.get(execution.id)
         if touched is None:
             touched = self.executions[execution.id] = _Touched(execution, new=new)
         touched.closed = touched.closed or not execution.info.running
-        if batch is not None:
-            touched.batches.append(batch)
+        touched.batches.extend(written)
         for change in changes:
             place = (change.kind, change.key)
             first = touched.rows[place][0] if place in touched.rows else change.before
@@ -129,8 +131,8 @@ class Group:
                 by_sql.setdefault(CLOSE_EXECUTION, []).append(columns)
             else:
                 by_sql.setdefault(UPDATE_EXECUTION, []).append((_encode(info), touched.execution.id))
-            if touched.batches:
-                by_sql.setdefault(PUT_EVENTS, []).append((touched.execution.id, *_joined(touched.batches)))
+            for joined in _joined(touched.batches):
+                by_sql.setdefault(PUT_EVENTS, []).append((touched.execution.id, *joined))
             for (kind, key), (before, after) in touched.rows.items():
                 if after is not None:
                     by_sql.setdefault(PUT_ROW, []).append(_row_columns(touched.execution.id, info, kind, key, after))
@@ -141,15 +143,12 @@ class Group:
         return [*by_sql.items(), *((sql, [parameters]) for sql, parameters in self._others)]
 
 
-def batch(events: list[HistoryEvent]) -> Batch | None:
-    """Events of one transaction as a batch; None for none.
+def batches(events: list[HistoryEvent]) -> list[Batch]:
+    """Events of one transaction as batches, none of which is long for other reasons than one long event.
 
     A `History` is a repeated field, so the bytes of two batches, one after the other, are the bytes of both.
     """
-    if not events:
-        return None
-    body = b"".join(_field(event.SerializeToString()) for event in events)
-    return Batch(events[0].event_id, events[-1].event_id, body)
+    return _joined([Batch(each.event_id, each.event_id, _field(each.SerializeToString())) for each in events])
 
 
 def _field(event: bytes) -> bytes:
@@ -163,8 +162,24 @@ def _field(event: bytes) -> bytes:
     return bytes(prefix) + event
 
 
-def _joined(batches: list[Batch]) -> Batch:
-    return Batch(batches[0].first_id, batches[-1].last_id, b"".join(each.body for each in batches))
+def _joined(parts: list[Batch]) -> list[Batch]:
+    """Neighbours put together, as long as they stay under a size that a page of history can be made of."""
+    joined: list[Batch] = []
+    pieces: list[bytes] = []
+    size = 0
+    first = last = 0
+    for part in parts:
+        if pieces and size + len(part.body) > limits.BATCH_SIZE:
+            joined.append(Batch(first, last, b"".join(pieces)))
+            pieces, size = [], 0
+        if not pieces:
+            first = part.first_id
+        pieces.append(part.body)
+        size += len(part.body)
+        last = part.last_id
+    if pieces:
+        joined.append(Batch(first, last, b"".join(pieces)))
+    return joined
 
 
 def _execution_columns(number: int, info: Info) -> tuple[Any, ...]:

@@ -141,9 +141,14 @@ class Store:
 
     def _fail(self, error: BaseException, groups: list[tuple[Group, Ticket]]) -> None:
         self.failures += 1
-        self.last_error = str(error)
-        log.error("the database could not be written: %s; %d executions are read again from disk", error,
-                  sum(len(group.executions) for group, _ in groups))  # fmt: skip
+        again, self.last_error = self.last_error == str(error), str(error)
+        # Once: on a full disk every request meets the same.
+        log.log(
+            logging.DEBUG if again else logging.ERROR,
+            "the database could not be written: %s; %d executions are read again from disk",
+            error,
+            sum(len(group.executions) for group, _ in groups),
+        )
         refusal = StatusError(
             Code.UNAVAILABLE, f"The database could not be written ({error}); nothing of this request is kept."
         )

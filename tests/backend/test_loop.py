@@ -1,0 +1,118 @@
+"""Nothing blocks the event loop, and the guard that says so would notice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from nexuskit import backend
+from tests.support.loop_guard import LoopGuard
+from tests.support.raw import (
+    Namespace,
+    complete_workflow,
+    event_names,
+    result_of,
+    schedule_activity,
+    schedule_operation,
+    start_timer,
+    sync_result,
+)
+
+WORKFLOWS = 12
+LARGE = "x" * 1_500_000
+"""Close to the largest payload there may be."""
+
+
+async def one(orders: Namespace, payments: Namespace, number: int) -> None:
+    """A workflow with an activity, a call and a timer, played by hand on both sides."""
+    name, value = f"order-{number}", LARGE if number == 0 else "small"
+    await orders.start(name, name)
+    closing = asyncio.ensure_future(orders.close_event(name))
+    await orders.run_workflow_task(name, schedule_activity("a", name), start_timer("t", 0.01))
+    await orders.complete_activity(await orders.poll_activity_task(name), value)
+    await orders.run_workflow_task(name, schedule_operation("payments", value=value))
+    task = await payments.poll_nexus_task("nexus")
+    await payments.answer_nexus_task(task, sync_result(value))
+    turn = await orders.poll_workflow_task(name)
+    while not {"NEXUS_OPERATION_COMPLETED", "TIMER_FIRED"} <= set(event_names(await orders.history(name))):
+        await orders.complete_workflow_task(turn)
+        turn = await orders.poll_workflow_task(name)
+    await orders.complete_workflow_task(turn, complete_workflow(value))
+    assert result_of(await closing) == value
+
+
+@pytest.mark.usefixtures("loop_guard")
+async def test_nothing_blocks_the_loop_while_workflows_run(tmp_path: Path) -> None:
+    async with (
+        backend.serve(tmp_path / "nexus.db", namespaces=["orders", "payments"]) as running,
+        grpc.aio.insecure_channel(running.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        orders, payments = Namespace("orders", channel), Namespace("payments", channel)
+        await payments.create_endpoint("payments", "nexus")
+        await asyncio.gather(*(one(orders, payments, number) for number in range(WORKFLOWS)))
+
+
+# --- the guard itself
+
+
+def sleep_in_a_callback() -> None:
+    time.sleep(0.15)
+
+
+def compute_in_a_callback() -> None:
+    end = time.thread_time() + 0.2
+    while time.thread_time() < end:
+        sum(range(100_000))
+
+
+def hold_the_interpreter() -> None:
+    sum(range(8_000_000))  # one call, during which no other thread runs
+
+
+@pytest.mark.parametrize(
+    ("callback", "limit_s"), [(sleep_in_a_callback, 0.08), (compute_in_a_callback, 0.05), (hold_the_interpreter, 0.03)]
+)
+async def test_a_callback_that_blocks_is_found_and_named(callback: Callable[[], None], limit_s: float) -> None:
+    async def guarded() -> None:
+        async with LoopGuard(limit_s):
+            asyncio.get_running_loop().call_soon(callback)
+
+    with pytest.raises(AssertionError, match="blocks the event loop") as found:
+        await guarded()
+    if callback is sleep_in_a_callback:  # one that computes may be over before it is looked at again
+        assert callback.__name__ in str(found.value)
+
+
+async def test_a_task_that_blocks_is_found_and_named() -> None:
+    async def polite() -> None:
+        await asyncio.sleep(0)
+        sleep_in_a_callback()
+
+    with pytest.raises(AssertionError, match="sleep_in_a_callback"):
+        async with LoopGuard(0.08):
+            await polite()
+
+
+async def test_what_waits_as_it_should_or_computes_a_little_at_a_time_is_let_pass() -> None:
+    async with LoopGuard(0.15) as guard:
+        await asyncio.sleep(0.2)
+        await asyncio.to_thread(time.sleep, 0.2)
+        for _ in range(300):
+            sum(range(20_000))
+            await asyncio.sleep(0)
+    assert guard.faults == []
+
+
+async def test_an_error_of_what_is_watched_comes_first() -> None:
+    async def guarded() -> None:
+        async with LoopGuard(0.05):
+            sleep_in_a_callback()
+            raise ValueError("their own")
+
+    with pytest.raises(ValueError, match="their own"):
+        await guarded()
