@@ -20,6 +20,8 @@ GRPC_MESSAGE_SIZE = 4 * 1024 * 1024
 """One gRPC message, either way; gRPC's and Temporal's default."""
 FAILURE_SIZE = 4 * 1024
 """An activity's kept last failure is cut to this; Temporal's `limit.mutableStateActivityFailureSize.error`."""
+FAILURE_CAUSES = 50
+"""Causes behind a failure that are kept: protobuf reads 100 levels, and a failure is given more on its way."""
 USER_METADATA_SUMMARY_SIZE = 400
 """Temporal's `limit.userMetadataSummarySize`."""
 USER_METADATA_DETAILS_SIZE = 20_000

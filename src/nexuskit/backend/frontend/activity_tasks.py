@@ -23,6 +23,7 @@ from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import activity
+from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import duration, timestamp
 
@@ -115,6 +116,7 @@ async def fail(
     resident = await services.resident(token)
     row = activity.find(resident.execution, token.key, token.attempt, token.started_time)
     failure = _oversize("RespondActivityTaskFailedRequest.Failure", request.failure) or request.failure
+    cut_causes(failure)
     details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
 
     def decide(tx: activity.Transaction) -> None:

@@ -25,6 +25,7 @@ from nexuskit.backend.frontend import activity_tasks
 from nexuskit.backend.frontend.checks import check_fields, check_text
 from nexuskit.backend.history import task_completion, workflow_task
 from nexuskit.backend.history.activity import Activity
+from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import span, timestamp
 
@@ -165,6 +166,9 @@ async def fail(
     if failure is not None and failure.ByteSize() > limits.PAYLOAD_SIZE:
         size = failure.ByteSize()
         raise invalid_argument(f"Blob data size exceeds limit: Failure is {size} bytes, at most {limits.PAYLOAD_SIZE}.")
+
+    if failure is not None:
+        cut_causes(failure)
 
     def decide(tx: Transaction) -> None:
         task = workflow_task.find(tx.state, token.key, token.attempt, token.started_time)

@@ -31,6 +31,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from nexuskit.backend import limits
 from nexuskit.backend.errors import invariant
 from nexuskit.backend.history import callback, workflow_task
+from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.command import CommandError, check_payloads
 from nexuskit.backend.history.state import Index, Info, Row
 from nexuskit.backend.history.transaction import Record
@@ -195,6 +196,7 @@ def fail(tx: Transaction, command: Command, completed_id: int) -> None:
     if not attributes.HasField("failure"):
         raise CommandError(_BAD_FAIL, "Failure is not set on FailWorkflowExecutionCommand.")
     check_payloads(_BAD_FAIL, "FailWorkflowExecutionCommandAttributes.Failure", attributes.failure)
+    cut_causes(attributes.failure)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
         workflow_execution_failed_event_attributes=WorkflowExecutionFailedEventAttributes(

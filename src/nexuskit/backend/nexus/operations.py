@@ -16,6 +16,7 @@ from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.history import activity, nexus_operation
+from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.times import MILLISECOND, timestamp
@@ -197,6 +198,7 @@ def milliseconds(span: int) -> str:
 def read_answer(answer: Response | Failure) -> Answer:
     """What a worker answered to a start, checked against the limits."""
     if isinstance(answer, Failure):
+        cut_causes(answer)
         return Refused(answer, failures.retryable(answer))
     start = answer.start_operation
     match start.WhichOneof("variant"):
@@ -215,6 +217,7 @@ def read_answer(answer: Response | Failure) -> Answer:
                 return Refused(handler_error(HandlerErrorType.INTERNAL, message), retryable=False)
             return Accepted(token, links.all_from_nexus(start.async_success.links))
         case "failure":
+            cut_causes(start.failure)
             return Failed(start.failure)
         case "operation_error":
             failure = failures.from_nexus(start.operation_error.failure)
@@ -223,6 +226,7 @@ def read_answer(answer: Response | Failure) -> Answer:
             elif failure.WhichOneof("failure_info") is None:
                 failure.application_failure_info.type = "OperationError"
                 failure.application_failure_info.non_retryable = True
+            cut_causes(failure)
             return Failed(failure)
         case _:
             return Refused(handler_error(HandlerErrorType.INTERNAL, "empty outcome"), retryable=True)
