@@ -10,8 +10,6 @@ from nexuskit.backend.times import HOUR, MILLISECOND, SECOND
 # --- what a request may carry (Temporal: limit.blobSize.error, limit.maxIDLength, ...)
 PAYLOAD_SIZE = 2 * 1024 * 1024
 """An input, result, details or failure; Temporal's `limit.blobSize.error`."""
-PAYLOAD_WARN_SIZE = 512 * 1024
-"""From here on a payload is worth a warning in the log; Temporal's `limit.blobSize.warn`."""
 MEMO_SIZE = 2 * 1024 * 1024
 """A workflow's memo; Temporal's `limit.memoSize.error`."""
 ID_LENGTH = 1_000
@@ -92,8 +90,6 @@ ENDPOINT_NAME_LENGTH = 200
 """`limit.endpointNameLength`."""
 ENDPOINT_DESCRIPTION_SIZE = 20_000
 """`limit.endpointDescriptionSize`."""
-ENDPOINT_URL_LENGTH = 4 * 1024
-"""`limit.endpointExternalURLLength`."""
 ENDPOINT_PAGE_SIZE = 100
 """Endpoints in a page where the request names no size; `limit.endpointListDefaultPageSize`."""
 ENDPOINT_PAGE_SIZE_MAX = 1_000

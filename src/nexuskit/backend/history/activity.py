@@ -340,18 +340,6 @@ def find(state: Execution, scheduled_id: int, attempt: int, started_time: int) -
     return row
 
 
-def find_by_id(state: Execution, activity_id: str) -> Activity:
-    """The pending activity of that id, with a worker.
-
-    Raises:
-        StatusError: NOT_FOUND, if there is none, or it waits.
-    """
-    for _, row in state.of(Activity).items():
-        if row.activity_id == activity_id and row.started_time and state.info.running:
-            return row
-    raise not_found(f"activity {activity_id!r} of workflow {state.info.workflow_id!r} is not running")
-
-
 def complete(tx: Transaction, row: Activity, result: Payloads | None, identity: str) -> None:
     """The attempt succeeded."""
     started_id = _write_started(tx, row)
