@@ -191,6 +191,11 @@ def test_a_file_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="wants a folder in which nobody can make a file")
+def test_a_file_in_a_folder_where_none_can_be_made_is_refused_for_that_reason() -> None:
+    assert "cannot be opened: " in refusal(Path("/proc/nexus.db"))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_file_that_may_not_be_written_is_refused(made: Path) -> None:
     made.chmod(0o400)

@@ -94,6 +94,8 @@ def open_database(db: str | os.PathLike[str]) -> Database:
     # Not of one thread: it is given back by another one than took it.
     lock = FileLock(f"{path}.lock", timeout=0, mode=0o600, thread_local=False)
     try:
+        # First opened here: to filelock a file that cannot be made looks like one that somebody holds.
+        os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o600))
         lock.acquire()
     except Timeout:
         raise StartError(
