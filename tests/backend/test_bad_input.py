@@ -10,11 +10,12 @@ import grpc
 import grpc.aio
 import pytest
 from temporalio.api.command.v1 import Command
-from temporalio.api.common.v1 import Payload, Payloads, RetryPolicy
+from temporalio.api.common.v1 import Payload, Payloads, TimeSkippingConfig
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure, NexusHandlerFailureInfo
 from temporalio.api.nexus.v1 import Response, StartOperationResponse
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import VersioningOverride
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
@@ -315,9 +316,8 @@ async def test_a_call_that_the_embedded_backend_does_not_serve_is_unimplemented_
 
 
 NOT_SERVED_YET: dict[str, Any] = {
-    "retry_policy": RetryPolicy(maximum_attempts=2),
-    "cron_schedule": "* * * * *",
-    "workflow_start_delay": duration(1),
+    "versioning_override": VersioningOverride(auto_upgrade=True),
+    "time_skipping_config": TimeSkippingConfig(enabled=True),
 }
 
 

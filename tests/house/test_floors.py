@@ -18,7 +18,7 @@ OTHER_FLOORS = (
 )
 
 # The parts of other libraries that are values and pure functions.
-PURE_LIBRARIES = ("google.protobuf", "msgspec", "nexusrpc", "temporalio.api", "typing_extensions")
+PURE_LIBRARIES = ("croniter", "google.protobuf", "msgspec", "nexusrpc", "temporalio.api", "typing_extensions")
 
 # The parts of the standard library that are values and pure functions. Anything else has a clock, a file, a socket, a
 # thread or a source of randomness in it, or was never needed; add what is pure.

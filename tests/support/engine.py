@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
 from nexuskit.backend.draw import Draw
 from nexuskit.backend.engine import Engine, Resident
-from nexuskit.backend.history import task_completion, timer, workflow, workflow_task
+from nexuskit.backend.history import start, task_completion, timer, workflow_task
 from nexuskit.backend.history.state import Destination, Info
 from nexuskit.backend.history.timer import Timer
 from nexuskit.backend.store.database import Database, open_database
@@ -66,7 +66,7 @@ class Orders:
             task_queue=TaskQueue(name=QUEUE.queue),
             **options,  # type: ignore[arg-type]
         )
-        resident, _ = self.engine.create(info, lambda tx: workflow.start(tx, request))
+        resident, _ = self.engine.create(info, lambda tx: start.begin(tx, start.from_request(request, tx.now)))
         return resident
 
     def take(self, resident: Resident) -> workflow_task.StartedTask | None:

@@ -26,7 +26,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-from nexuskit.backend.history import activity, task_completion, workflow, workflow_task
+from nexuskit.backend.history import activity, start, task_completion, workflow_task
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import Execution, Info, Key
 from nexuskit.backend.history.transaction import Transaction
@@ -83,7 +83,7 @@ class World:
             task_queue=TaskQueue(name="orders"),
             **options,  # type: ignore[arg-type]
         )
-        self.run(lambda tx: workflow.start(tx, request))
+        self.run(lambda tx: start.begin(tx, start.from_request(request, tx.now)))
 
     def take_task(self) -> workflow_task.StartedTask | None:
         waiting = workflow_task.current(self.execution)

@@ -27,7 +27,7 @@ from nexuskit.backend.agenda import Agenda, Waiting
 from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info
-from nexuskit.backend.history.transaction import Transaction
+from nexuskit.backend.history.transaction import Successor, Transaction
 from nexuskit.backend.matching.queues import Matching
 from nexuskit.backend.store.group import Batch, batches
 from nexuskit.backend.store.known import KnownIds
@@ -103,6 +103,8 @@ class Engine:
         self.tasks: Matching[Any] = Matching(clock)
         self.endpoints: Mapping[str, str] = {}
         """Name → id of every Nexus endpoint; kept by the registry."""
+        self.namespaces: Mapping[str, str] = {}
+        """Name → id of every namespace; likewise."""
         self.agenda = Agenda(self)
         self._residents: OrderedDict[int, Resident] = OrderedDict()
         # An execution that left the cache while somebody works on it is found again, never loaded a second time.
@@ -230,10 +232,14 @@ class Engine:
 
     def create(self, info: Info, decide: Callable[[Transaction], T]) -> tuple[Resident, T]:
         """A new run of a workflow id, which from now on is its newest one. What `decide` answers comes along."""
-        execution = Execution(self._next_execution, info)
-        self._next_execution += 1
-        resident = Resident(execution, new=True)
+        resident = Resident(self._numbered(info), new=True)
         answer = self.run(resident, decide)
+        self._make_current(resident.execution)
+        return resident, answer
+
+    def _make_current(self, execution: Execution) -> None:
+        """This is the newest run of its workflow id."""
+        info = execution.info
         place = (info.namespace_id, info.workflow_id)
         self._known.add(*place)
         before = self._currents.get(place)
@@ -241,7 +247,6 @@ class Engine:
         group, _ = self.store.group()
         group.set_current(*place, execution.id)
         group.on_failure(lambda: self._revert_current(place, before))
-        return resident, answer
 
     def _revert_current(self, place: tuple[str, str], before: int | None) -> None:
         if before is None:
@@ -257,18 +262,44 @@ class Engine:
         """
         if resident.lost:
             raise StatusError(Code.UNAVAILABLE, "The database could not be written; ask again.")
-        execution = resident.execution
-        tx = Transaction(RULES, execution, self.clock.now(), self.draw, self.endpoints)
+        tx = self._transaction(resident.execution)
         try:
             answer = decide(tx)
+            follower = self._begin(resident, tx.successor) if tx.successor is not None else None
         except BaseException:
-            execution.discard()
+            resident.execution.discard()
             raise
+        self._settle(resident, tx.events)
+        if follower is not None:
+            self._settle(*follower)
+            self._make_current(follower[0].execution)
+        return answer
+
+    def _transaction(self, execution: Execution) -> Transaction:
+        return Transaction(RULES, execution, self.clock.now(), self.draw, self.endpoints, self.namespaces)
+
+    def _begin(self, ended: Resident, successor: Successor) -> tuple[Resident, list[HistoryEvent]]:
+        """The run that follows one which has just ended: both are settled, or neither."""
+        before = ended.execution.info
+        info = Info(namespace_id=before.namespace_id, workflow_id=before.workflow_id, run_id=successor.run_id)
+        execution = self._numbered(info)
+        tx = self._transaction(execution)
+        successor.begin(tx)
+        return Resident(execution, new=True), tx.events
+
+    def _numbered(self, info: Info) -> Execution:
+        execution = Execution(self._next_execution, info)
+        self._next_execution += 1
+        return execution
+
+    def _settle(self, resident: Resident, events: list[HistoryEvent]) -> None:
+        """What a transaction changed is how things are, and joins the open commit group."""
+        execution = resident.execution
         changes = execution.changes()
-        written = batches(tx.events)
+        written = batches(events)
         if not changes and not written and not resident.new:
             execution.discard()
-            return answer
+            return
         info = execution.info
         info.transitions += 1
         group, ticket = self.store.group()
@@ -286,7 +317,6 @@ class Engine:
             self.agenda.enter(
                 execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING
             )
-        return answer
 
     @contextmanager
     def handing(self, destination: Destination, key: Hashable, waiting: Waiting) -> Generator[None]:

@@ -36,6 +36,14 @@ SUGGEST_CONTINUE_AS_NEW_SIZE = 4 * 1024 * 1024
 """The same by bytes; Temporal's `limit.historySize.suggestContinueAsNew`."""
 PENDING_ACTIVITIES = 2_000
 """Temporal's `limit.numPendingActivities.error`."""
+PENDING_CHILDREN = 2_000
+"""Temporal's `limit.numPendingChildExecutions.error`."""
+PENDING_SIGNALS = 2_000
+"""Signals to other workflows that are on their way; Temporal's `limit.numPendingSignals.error`."""
+PENDING_CANCEL_REQUESTS = 2_000
+"""Cancel requests to other workflows that are on their way; Temporal's `limit.numPendingCancelRequests.error`."""
+SIGNALS = 10_000
+"""Signals that one run takes; Temporal's `history.maximumSignalsPerExecution`."""
 PENDING_NEXUS_OPERATIONS = 2_000
 """In flight in one run. Temporal's default path stops at 30; a caller that fans out needs more, and rows here are
 small.
@@ -44,10 +52,14 @@ BUFFERED_EVENTS = 100
 """Events that wait for one workflow task; Temporal's `history.maximumBufferedEventsBatch`."""
 BUFFERED_EVENTS_SIZE = 2 * 1024 * 1024
 """Their bytes in all; Temporal's `history.maximumBufferedEventsSizeInBytes`."""
+ATTACHED_REQUESTS = 2_000
+"""Start requests that were attached to one run, which was there already."""
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
 
 # --- times
+CHAIN_INTERVAL = 1 * SECOND
+"""From the start of one run of a chain to the next at least; Temporal's `history.workflowIdReuseMinimalInterval`."""
 WORKFLOW_TASK_TIMEOUT = 10 * SECOND
 """A workflow task's start-to-close timeout where the starter names none; Temporal's
 `history.defaultWorkflowTaskTimeout`.

@@ -63,6 +63,8 @@ class Namespaces:
         self._store = store
         self._by_name: dict[str, Namespace] = {}
         self._by_id: dict[str, Namespace] = {}
+        self.ids: dict[str, str] = {}
+        """Name → id of each."""
 
     def load(self, bodies: list[tuple[str, bytes]]) -> None:
         """Take what is on disk."""
@@ -132,7 +134,9 @@ class Namespaces:
         else:
             self._by_name.pop(namespace.name, None)
             self._by_id.pop(namespace.id, None)
+            self.ids.pop(namespace.name, None)
 
     def _set(self, namespace: Namespace) -> None:
         self._by_name[namespace.name] = namespace
+        self.ids[namespace.name] = namespace.id
         self._by_id[namespace.id] = namespace

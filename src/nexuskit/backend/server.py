@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from temporalio.client import Client
 
 import nexuskit
+from nexuskit.backend import transfers
 from nexuskit.backend.clock import Clock, RealClock
 from nexuskit.backend.draw import Draw
 from nexuskit.backend.engine import Engine
@@ -174,8 +175,10 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     key = meta["callback_key"]
     nexus_tasks = NexusTasks(engine.tasks, clock, draw)
     engine.endpoints = endpoints.ids
+    engine.namespaces = namespaces.ids
     engine.agenda.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
     engine.agenda.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
+    engine.agenda.effects |= transfers.effects(engine)
     engine.resume(everything.entries, everything.last_execution)
     return Services(
         version=nexuskit.__version__,

@@ -47,15 +47,9 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "StartWorkflowExecutionRequest": frozenset(
             {
-                "continued_failure",
-                "cron_schedule",
-                "last_completion_result",
-                "propagated_nexus_serialization_context",
-                "retry_policy",
                 "search_attributes",
                 "time_skipping_config",
                 "versioning_override",
-                "workflow_start_delay",
             }
         ),
         "RespondWorkflowTaskCompletedRequest": frozenset(

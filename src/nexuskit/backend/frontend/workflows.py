@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from temporalio.api.common.v1 import Link
-from temporalio.api.enums.v1 import (
-    EventType,
-    WorkflowExecutionStatus,
-    WorkflowIdConflictPolicy,
-    WorkflowIdReusePolicy,
-)
-from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailure
+from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, StartWorkflowExecutionResponse
 
-from nexuskit.backend import limits, tokens
-from nexuskit.backend.errors import Code, StatusError, invalid_argument, unimplemented
+from nexuskit.backend import limits, starting, tokens
+from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend.checks import check_fields, check_size, check_span, check_text
-from nexuskit.backend.history import workflow
-from nexuskit.backend.history.state import Info
+from nexuskit.backend.history import attach, cron, retry, reuse
+from nexuskit.backend.history import start as history_start
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
@@ -28,51 +22,61 @@ if TYPE_CHECKING:
     from nexuskit.backend.namespaces import Namespace
     from nexuskit.backend.services import Services
 
-_REUSE = WorkflowIdReusePolicy
-_CONFLICT = WorkflowIdConflictPolicy
-_UNSUCCESSFUL = frozenset(
-    {
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED,
-        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
-    }
-)
-
 
 async def start(services: Services, _: Call, request: StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse:
     """StartWorkflowExecution. The same request id again gets the run that it started, even after that has closed."""
     namespace = services.namespaces.get(request.namespace)
-    _check(services, request)
+    check_start(services, request)
     engine = services.engine
-    number = await engine.current(namespace.id, request.workflow_id)
-    existing = await engine.get(number) if number is not None else None
-    if existing is not None:
-        info = existing.execution.info
-        if request.request_id and info.start_request_id == request.request_id:
-            answer = _answer(namespace, existing, started=True)
-            await engine.durable(existing)
-            return answer
-        if info.running and request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING:
-            answer = _answer(namespace, existing, started=False)
-            await engine.durable(existing)
-            return answer
-        await engine.durable(existing)
-        _check_reuse(request, info)
-        # Nothing was awaited since, or it would have to be looked at again.
-        if await engine.current(namespace.id, request.workflow_id) != existing.execution.id:
-            return await start(services, _, request)
-    if not request.request_id:
-        request.request_id = services.draw.uuid()
-    info = Info(
-        namespace_id=namespace.id,
-        workflow_id=request.workflow_id,
-        run_id=services.draw.run_id(services.clock.now()),
-    )
-    resident, _none = engine.create(info, lambda tx: workflow.start(tx, request))
+    request.request_id = request.request_id or services.draw.uuid()
+    there = await starting.newest(engine, namespace.id, request.workflow_id)
+    # Nothing is awaited from here to the end of the decision.
+    if there is not None and (answer := _repeated(namespace, there, request.request_id)) is not None:
+        await engine.durable(there)
+        return answer
+    try:
+        verdict = _resolve(there, request)
+    except StatusError:
+        if there is not None:
+            await engine.durable(there)
+        raise
+    if there is not None and verdict is reuse.Verdict.USE:
+        _attach(services, there, request)
+        answer = _answer(namespace, there, started=False)
+        await engine.durable(there)
+        return answer
+    run = history_start.from_request(request, services.clock.now())
+    instead_of = there if verdict is reuse.Verdict.TERMINATE else None
+    resident = starting.begin(engine, namespace.id, request.workflow_id, run, instead_of=instead_of)
     answer = _answer(namespace, resident, started=True)
     await engine.durable(resident)
     return answer
+
+
+def _resolve(there: Resident | None, request: StartWorkflowExecutionRequest) -> reuse.Verdict:
+    if there is None:
+        return reuse.Verdict.START
+    return reuse.resolve(there.execution.info, request.workflow_id_reuse_policy, request.workflow_id_conflict_policy)
+
+
+def _repeated(namespace: Namespace, there: Resident, request_id: str) -> StartWorkflowExecutionResponse | None:
+    """The first answer again, if the newest run knows the request."""
+    if there.execution.info.start_request_id == request_id:
+        return _answer(namespace, there, started=True)
+    if there.execution.of(attach.Attached).get(request_id) is not None:
+        return _answer(namespace, there, started=False)
+    return None
+
+
+def _attach(services: Services, there: Resident, request: StartWorkflowExecutionRequest) -> None:
+    """Leave with the run that is there what the request wants to be left."""
+    if not request.HasField("on_conflict_options"):
+        return
+    options = request.on_conflict_options
+    request_id = request.request_id if options.attach_request_id else ""
+    callbacks = list(request.completion_callbacks) if options.attach_completion_callbacks else []
+    links = list(request.links) if options.attach_links else []
+    services.engine.run(there, lambda tx: attach.attach(tx, request_id, callbacks, links, request.identity))
 
 
 def _answer(namespace: Namespace, resident: Resident, *, started: bool) -> StartWorkflowExecutionResponse:
@@ -95,25 +99,12 @@ def _answer(namespace: Namespace, resident: Resident, *, started: bool) -> Start
     )
 
 
-def _check_reuse(request: StartWorkflowExecutionRequest, info: Info) -> None:
-    """Whether a new run may follow the newest one of the same workflow id."""
-    policy = request.workflow_id_reuse_policy
-    if info.running:
-        message = "Workflow execution is already running."
-    elif policy == _REUSE.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE:
-        message = "Workflow execution already finished."
-    elif policy == _REUSE.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY and info.status not in _UNSUCCESSFUL:
-        message = "Workflow execution already finished successfully."
-    else:
-        return
-    detail = WorkflowExecutionAlreadyStartedFailure(
-        start_request_id=info.start_request_id, run_id=info.run_id, first_execution_run_id=info.first_run_id
-    )
-    text = f"{message} WorkflowId: {info.workflow_id}, RunId: {info.run_id}."
-    raise StatusError(Code.ALREADY_EXISTS, text, [detail])
+def check_start(services: Services, request: StartWorkflowExecutionRequest) -> None:
+    """A start request holds what it must, and nothing that is not honoured.
 
-
-def _check(services: Services, request: StartWorkflowExecutionRequest) -> None:
+    Raises:
+        StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
+    """
     check_fields(request)
     check_text("WorkflowId", request.workflow_id)
     check_text("WorkflowType", request.workflow_type.name)
@@ -127,17 +118,17 @@ def _check(services: Services, request: StartWorkflowExecutionRequest) -> None:
     check_size("WorkflowStartRequest.Memo", request.memo, limits.MEMO_SIZE)
     check_size("UserMetadata.Summary", request.user_metadata.summary, limits.USER_METADATA_SUMMARY_SIZE)
     check_size("UserMetadata.Details", request.user_metadata.details, limits.USER_METADATA_DETAILS_SIZE)
-    if request.workflow_id_reuse_policy == _REUSE.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING:
-        raise unimplemented("workflow_id_reuse_policy TERMINATE_IF_RUNNING is not served by this backend")
-    if request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_TERMINATE_EXISTING:
-        raise unimplemented("workflow_id_conflict_policy TERMINATE_EXISTING is not served by this backend")
-    if (
-        request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
-        and request.completion_callbacks
-    ):
-        raise unimplemented(
-            "workflow_id_conflict_policy USE_EXISTING with completion callbacks is not served by this backend"
-        )
+    check_span("WorkflowStartDelay", request.workflow_start_delay)
+    if request.HasField("retry_policy"):
+        retry.filled(request.retry_policy)
+    if request.cron_schedule:
+        cron.check(request.cron_schedule, services.clock.now())
+        if request.HasField("workflow_start_delay"):
+            raise invalid_argument("CronSchedule and WorkflowStartDelay may not be used together.")
+    reuse.check(request.workflow_id_reuse_policy, request.workflow_id_conflict_policy)
+    options = request.on_conflict_options
+    if options.attach_completion_callbacks and not options.attach_request_id:
+        raise invalid_argument("attaching completion callbacks without attaching the request ID is not allowed")
     _check_callbacks(services, request)
 
 

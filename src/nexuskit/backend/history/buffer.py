@@ -6,7 +6,7 @@ completion. Temporal does the same (temporalio/temporal: service/history/history
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from temporalio.api.history.v1 import HistoryEvent
@@ -24,13 +24,25 @@ if TYPE_CHECKING:
 ONLY = 0
 """The key of the one row."""
 
-_STARTED_BEFORE = (
-    "activity_task_completed_event_attributes",
-    "activity_task_failed_event_attributes",
-    "activity_task_timed_out_event_attributes",
-    "activity_task_canceled_event_attributes",
-)
-"""Attributes that name the started event of an activity, which may wait in the same buffer and get its id with them."""
+_STARTED_BEFORE = {
+    "activity_task_completed_event_attributes": "scheduled_event_id",
+    "activity_task_failed_event_attributes": "scheduled_event_id",
+    "activity_task_timed_out_event_attributes": "scheduled_event_id",
+    "activity_task_canceled_event_attributes": "scheduled_event_id",
+    "child_workflow_execution_completed_event_attributes": "initiated_event_id",
+    "child_workflow_execution_failed_event_attributes": "initiated_event_id",
+    "child_workflow_execution_canceled_event_attributes": "initiated_event_id",
+    "child_workflow_execution_timed_out_event_attributes": "initiated_event_id",
+    "child_workflow_execution_terminated_event_attributes": "initiated_event_id",
+}
+"""Attributes that name the started event of an activity or a child, which may wait in the same buffer and get its id
+with them → the field that says of which activity or child.
+"""
+_STARTED = {
+    "activity_task_started_event_attributes": "scheduled_event_id",
+    "child_workflow_execution_started_event_attributes": "initiated_event_id",
+}
+"""Attributes of those started events, likewise."""
 
 
 class Buffered(Row, frozen=True, omit_defaults=True):
@@ -110,11 +122,15 @@ def release(tx: Transaction) -> bool:
     started: dict[int, int] = {}
     for raw in events:
         event = HistoryEvent.FromString(raw)
-        for name in _STARTED_BEFORE:
-            if event.HasField(name):
-                attributes = getattr(event, name)
-                attributes.started_event_id = started.get(attributes.scheduled_event_id, attributes.started_event_id)
-        event_id = tx.place(event)
-        if event.HasField("activity_task_started_event_attributes"):
-            started[event.activity_task_started_event_attributes.scheduled_event_id] = event_id
+        name = event.WhichOneof("attributes") or ""
+        attributes: Any = getattr(event, name, None)
+        if name in _STARTED_BEFORE:
+            whose = getattr(attributes, _STARTED_BEFORE[name])
+            attributes.started_event_id = started.get(whose, attributes.started_event_id)
+        tx.place(event)
+        if name in _STARTED:
+            started[getattr(attributes, _STARTED[name])] = event.event_id
+        placed = tx.rules.placed.get(event.event_type)
+        if placed is not None:
+            placed(tx.state, event)
     return bool(events)

@@ -41,6 +41,7 @@ class Callback(Row, frozen=True, omit_defaults=True):
     """One callback. The key is its number within the run, from 0."""
 
     kind = "callback"
+    outlives = True
     number: int
     callback: bytes
     """`temporal.api.common.v1.Callback`, serialised: where it goes, with which headers and links."""
@@ -84,7 +85,7 @@ class Refused(Record, frozen=True):
 
 def apply_registered(state: Execution, record: Registered) -> None:
     table = state.of(Callback)
-    number = len(table)
+    number = max((int(key) for key, _ in table.items()), default=-1) + 1
     row = Callback(number=number, callback=record.callback, request_id=record.request_id, registered=record.time)
     table.put(number, row)
 
@@ -95,6 +96,14 @@ def apply_closed(state: Execution, time: int) -> None:
     for number, row in table.items():
         if row.state == State.STANDBY:
             table.put(number, msgspec.structs.replace(row, state=State.SCHEDULED, ready=time))
+
+
+def apply_handed_on(state: Execution) -> None:
+    """Another run follows the one that closed: all that stood by wait for the end of that one."""
+    table = state.of(Callback)
+    for number, row in table.items():
+        if row.state == State.STANDBY:
+            table.remove(number)
 
 
 def apply_delivered(state: Execution, record: Delivered) -> None:

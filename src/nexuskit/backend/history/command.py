@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
 
+    from nexuskit.backend.history.transaction import Transaction
+
 
 class CommandError(Exception):
     """A command cannot be carried out: its workflow task fails, and nothing of the task's other commands happens.
@@ -34,6 +36,29 @@ def check_id(cause: int, field: str, value: str) -> None:
         raise CommandError(cause, f"{field} is not set on command.")
     if len(value.encode()) > limits.ID_LENGTH:
         raise CommandError(cause, f"{field} exceeds length limit of {limits.ID_LENGTH} bytes: {len(value.encode())}.")
+
+
+def check_run_id(cause: int, field: str, value: str) -> None:
+    """A run's id may be left out; one that is there is a UUID."""
+    if value and (len(value) != 36 or value.count("-") != 4):
+        raise CommandError(cause, f"Invalid {field}: {value[:100]!r} is not a UUID.")
+
+
+def own_namespace(tx: Transaction, cause: int, command: str, name: str) -> str:
+    """The name of the workflow's own namespace, which is all that a command may name.
+
+    Other namespaces are called by Nexus (Temporal: `system.enableCrossNamespaceCommands`, off unless it is turned on).
+    """
+    own = tx.state.info.namespace_id
+    if not name:
+        return next((known for known, id in tx.namespaces.items() if id == own), "")
+    if tx.namespaces.get(name, own) != own or (tx.namespaces and name not in tx.namespaces):
+        raise CommandError(
+            cause,
+            f"{command} names namespace {name!r}: cross namespace calls are not allowed; another namespace"
+            " is called by a Nexus operation.",
+        )
+    return name
 
 
 def check_span(cause: int, field: str, length: Duration) -> int:

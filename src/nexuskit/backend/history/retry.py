@@ -6,7 +6,8 @@ import math
 from typing import NamedTuple
 
 from temporalio.api.common.v1 import RetryPolicy
-from temporalio.api.enums.v1 import RetryState
+from temporalio.api.enums.v1 import RetryState, TimeoutType
+from temporalio.api.failure.v1 import Failure
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
@@ -53,6 +54,29 @@ def filled(policy: RetryPolicy | None) -> RetryPolicy:
         maximum_attempts=given.maximum_attempts,
         non_retryable_error_types=given.non_retryable_error_types,
     )
+
+
+def retryable(failure: Failure, policy: RetryPolicy) -> bool:
+    """Whether a failure may be followed by another attempt (temporalio/temporal: common/retrypolicy).
+
+    A timeout's type is named `TemporalTimeout:StartToClose` in a policy; only timeouts of one attempt are retried.
+    """
+    kind = failure.WhichOneof("failure_info")
+    if kind == "application_failure_info":
+        info = failure.application_failure_info
+        return not info.non_retryable and info.type not in policy.non_retryable_error_types
+    if kind == "timeout_failure_info":
+        name = _TIMEOUTS.get(failure.timeout_failure_info.timeout_type)
+        return name is not None and f"TemporalTimeout:{name}" not in policy.non_retryable_error_types
+    if kind == "server_failure_info":
+        return not failure.server_failure_info.non_retryable
+    return kind not in ("canceled_failure_info", "terminated_failure_info")
+
+
+_TIMEOUTS = {
+    TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE: "StartToClose",
+    TimeoutType.TIMEOUT_TYPE_HEARTBEAT: "Heartbeat",
+}
 
 
 def backoff(policy: RetryPolicy, attempt: int) -> int:

@@ -10,7 +10,22 @@ from types import MappingProxyType
 
 from temporalio.api.enums.v1 import CommandType, EventType
 
-from nexuskit.backend.history import activity, buffer, callback, nexus_operation, timer, workflow, workflow_task
+from nexuskit.backend.history import (
+    activity,
+    attach,
+    buffer,
+    callback,
+    cancel,
+    chain,
+    child,
+    external,
+    nexus_operation,
+    signal,
+    start,
+    timer,
+    workflow,
+    workflow_task,
+)
 from nexuskit.backend.history.state import Row
 from nexuskit.backend.history.transaction import Rules
 
@@ -19,11 +34,20 @@ ROWS: Mapping[str, type[Row]] = MappingProxyType(
         row.kind: row
         for row in (
             activity.Activity,
+            attach.Attached,
             buffer.Buffered,
             callback.Callback,
+            child.Child,
+            child.Orphan,
+            child.Report,
+            external.ExternalCancel,
+            external.ExternalSignal,
             nexus_operation.NexusOperation,
+            signal.SignalRequest,
+            start.FirstTask,
+            start.RunDeadline,
+            start.Template,
             timer.Timer,
-            workflow.RunDeadline,
             workflow_task.WorkflowTask,
         )
     }
@@ -32,11 +56,16 @@ ROWS: Mapping[str, type[Row]] = MappingProxyType(
 
 RULES = Rules(
     events={
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: workflow.apply_started,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: start.apply_started,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED: attach.apply_options_updated,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: signal.apply_signaled,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: cancel.apply_requested,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: workflow.apply_closed,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: workflow.apply_closed,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: workflow.apply_closed,
         EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED: workflow_task.apply_scheduled,
         EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: workflow_task.apply_started_event,
         EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: workflow_task.apply_completed,
@@ -52,6 +81,20 @@ RULES = Rules(
         EventType.EVENT_TYPE_TIMER_STARTED: timer.apply_started,
         EventType.EVENT_TYPE_TIMER_FIRED: timer.apply_fired,
         EventType.EVENT_TYPE_TIMER_CANCELED: timer.apply_cancelled,
+        EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED: child.apply_initiated,
+        EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED: child.apply_start_failed,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED: child.apply_started,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED: child.apply_ended,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED: child.apply_ended,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED: child.apply_ended,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT: child.apply_ended,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED: child.apply_ended,
+        EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: external.apply_signal_initiated,
+        EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED: external.apply_signal_ended,
+        EventType.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED: external.apply_signal_ended,
+        EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: external.apply_cancel_initiated,
+        EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED: external.apply_cancel_ended,
+        EventType.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_CANCEL_REQUESTED: external.apply_cancel_ended,
         EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED: nexus_operation.apply_scheduled,
         EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED: nexus_operation.apply_started,
         EventType.EVENT_TYPE_NEXUS_OPERATION_COMPLETED: nexus_operation.apply_completed,
@@ -69,8 +112,11 @@ RULES = Rules(
         callback.Delivered: callback.apply_delivered,
         callback.Refused: callback.apply_refused,
         callback.Registered: callback.apply_registered,
+        child.Reported: child.apply_reported,
+        child.Treated: child.apply_treated,
         nexus_operation.AttemptFailed: nexus_operation.apply_attempt_failed,
-        workflow.Requested: workflow.apply_requested,
+        start.FirstTaskReady: start.apply_first_task_ready,
+        start.Requested: start.apply_requested,
         workflow_task.Dropped: workflow_task.apply_dropped,
         workflow_task.Queued: workflow_task.apply_queued,
         workflow_task.Scheduled: workflow_task.apply_transient,
@@ -85,16 +131,26 @@ RULES = Rules(
         CommandType.COMMAND_TYPE_CANCEL_TIMER: timer.cancel,
         CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION: workflow.complete,
         CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION: workflow.fail,
+        CommandType.COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION: cancel.cancel,
+        CommandType.COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION: chain.continue_as_new,
+        CommandType.COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION: child.schedule,
+        CommandType.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION: external.signal,
+        CommandType.COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION: external.request_cancel,
         CommandType.COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION: nexus_operation.schedule,
     },
     due={
         activity.Activity.kind: activity.due,
         nexus_operation.NexusOperation.kind: nexus_operation.due,
         timer.Timer.kind: timer.due,
-        workflow.RunDeadline.kind: workflow.due,
+        start.FirstTask.kind: start.due,
+        start.RunDeadline.kind: workflow.due,
         workflow_task.WorkflowTask.kind: workflow_task.due,
     },
     holds_back=workflow_task.holds_back,
     hold=buffer.Held,
+    placed={
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED: child.apply_placed,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED: attach.apply_placed,
+    },
 )
 """The tables, as a transaction takes them."""

@@ -57,6 +57,25 @@ class Index(NamedTuple):
 NOTHING = Index()
 
 
+class Parent(msgspec.Struct, frozen=True, array_like=True):
+    """The run that started this one as a child.
+
+    `initiated_id` is the event of the parent's history that says so.
+    """
+
+    namespace_id: str
+    workflow_id: str
+    run_id: str
+    initiated_id: int
+
+
+class Root(msgspec.Struct, frozen=True, array_like=True):
+    """A run by its ids, in whatever namespace."""
+
+    workflow_id: str
+    run_id: str
+
+
 class Info(msgspec.Struct, omit_defaults=True):
     """What is known of a run as a whole. Times and spans in nanoseconds, 0 for unset."""
 
@@ -92,6 +111,21 @@ class Info(msgspec.Struct, omit_defaults=True):
     priority: bytes = b""
     """`temporal.api.common.v1.Priority`, serialised."""
     close_event_id: int = 0
+    execution_time: int = 0
+    """When its first workflow task was, or is, to be given out: later than its start where it waits for that."""
+    parent: Parent | None = None
+    root: Root | None = None
+    """The outermost ancestor; None where that is this run itself."""
+    retry_policy: bytes = b""
+    """`temporal.api.common.v1.RetryPolicy`, serialised, all defaults filled in; empty: a failed run stays failed."""
+    cron_schedule: str = ""
+    cancel_requested: bool = False
+    new_run_id: str = ""
+    """The run that goes on where this one ended: by continue-as-new, a retry or the cron schedule."""
+    reset_run_id: str = ""
+    """The run that this one was last reset to."""
+    signals: int = 0
+    """How many it got so far."""
 
     @property
     def running(self) -> bool:
@@ -100,7 +134,7 @@ class Info(msgspec.Struct, omit_defaults=True):
     @property
     def run_deadline(self) -> int:
         """When the run times out, 0 for never."""
-        run = self.start_time + self.run_timeout if self.run_timeout else 0
+        run = self.execution_time + self.run_timeout if self.run_timeout else 0
         return min(filter(None, (run, self.execution_expiration)), default=0)
 
 
@@ -108,6 +142,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One pending thing of an execution."""
 
     kind = ""  # not annotated: a name of the class, and no field of its rows
+    outlives = False
+    """Whether it stays when the run closes."""
 
     def index(self, info: Info) -> Index:
         """When it must be looked at, and where it waits: a pure function of the row."""

@@ -31,6 +31,8 @@ CLOSING = frozenset(
     {
         CommandType.COMMAND_TYPE_COMPLETE_WORKFLOW_EXECUTION,
         CommandType.COMMAND_TYPE_FAIL_WORKFLOW_EXECUTION,
+        CommandType.COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION,
+        CommandType.COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION,
     }
 )
 """Commands that end the run: nothing may follow them."""

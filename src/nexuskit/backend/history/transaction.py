@@ -12,7 +12,7 @@ out is data for the store.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 from temporalio.api.history.v1 import HistoryEvent
@@ -59,6 +59,7 @@ class Rules:
         due: row kind → what is to be done with a row whose time has come.
         holds_back: whether an event of this type must wait for the workflow task in flight.
         hold: the record that puts a serialised event with the waiting ones.
+        placed: event type → what an event that waited does to an execution once it has its id.
     """
 
     events: Mapping[int, Callable[[Execution, HistoryEvent], None]]
@@ -67,6 +68,19 @@ class Rules:
     due: Mapping[str, Callable[[Transaction, Any], None]]
     holds_back: Callable[[Execution, int], bool]
     hold: Callable[[bytes], Record]
+    placed: Mapping[int, Callable[[Execution, HistoryEvent], None]]
+
+
+class Successor(NamedTuple):
+    """A run that begins because another one ended.
+
+    Attributes:
+        run_id: its id.
+        begin: what makes it begin, on an execution of which nothing is known but its ids.
+    """
+
+    run_id: str
+    begin: Callable[[Transaction], None]
 
 
 class Transaction:
@@ -77,17 +91,27 @@ class Transaction:
         now: the moment of the request (ns).
         draw: where ids and jitter come from.
         endpoints: name of each Nexus endpoint → its id, as they are at this moment.
+        namespaces: name of each namespace → its id, as they are at this moment.
+        successor: the run that follows this one, which has just ended; it begins in the same commit.
         events: the events that go into history, in order.
         wakes: a command left the workflow something to do: a workflow task follows once all commands are carried out.
     """
 
-    __slots__ = ("draw", "endpoints", "events", "now", "rules", "state", "wakes")
+    __slots__ = ("draw", "endpoints", "events", "namespaces", "now", "rules", "state", "successor", "wakes")
 
     def __init__(
-        self, rules: Rules, state: Execution, now: int, draw: Draw, endpoints: Mapping[str, str] | None = None
+        self,
+        rules: Rules,
+        state: Execution,
+        now: int,
+        draw: Draw,
+        endpoints: Mapping[str, str] | None = None,
+        namespaces: Mapping[str, str] | None = None,
     ) -> None:
         self.rules = rules
         self.endpoints: Mapping[str, str] = endpoints or {}
+        self.namespaces: Mapping[str, str] = namespaces or {}
+        self.successor: Successor | None = None
         self.state = state
         self.now = now
         self.draw = draw
@@ -142,6 +166,7 @@ class Transaction:
         """Forget all that was added so far."""
         self.events.clear()
         self.wakes = False
+        self.successor = None
         self.state.discard()
 
 

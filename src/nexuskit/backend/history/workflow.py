@@ -1,64 +1,43 @@
-"""A run as a whole: how it starts, and how it ends.
+"""How a run ends.
 
-    nothing ── start ──> RUNNING ── complete, fail, its time is over, terminate ──> CLOSED
+    RUNNING ── complete, fail, cancel, continue as new, its time is over, terminate ──> CLOSED
 
-A closed run accepts nothing. Its pending things are gone with it, all but the callbacks, which now are to be delivered.
+A closed run accepts nothing. Its pending things are gone with it, all but what others wait for: its callbacks are to be
+delivered, its parent is to be told, and its children are to be ended as their parent close policy says. Another run may
+follow it (see `chain`): then callbacks and parent wait for the end of that one.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from temporalio.api.common.v1 import Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import (
-    EventType,
-    RetryState,
-    TaskQueueKind,
-    WorkflowExecutionStatus,
-    WorkflowTaskFailedCause,
-)
-from temporalio.api.failure.v1 import Failure
+from temporalio.api.common.v1 import Link, Payloads
+from temporalio.api.enums.v1 import EventType, RetryState, TimeoutType, WorkflowExecutionStatus, WorkflowTaskFailedCause
+from temporalio.api.failure.v1 import Failure, TimeoutFailureInfo
 from temporalio.api.history.v1 import (
     HistoryEvent,
     WorkflowExecutionCompletedEventAttributes,
     WorkflowExecutionFailedEventAttributes,
-    WorkflowExecutionStartedEventAttributes,
     WorkflowExecutionTerminatedEventAttributes,
     WorkflowExecutionTimedOutEventAttributes,
 )
-from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
-from nexuskit.backend.errors import invariant
-from nexuskit.backend.history import callback, workflow_task
+from nexuskit.backend.history import callback, chain, child
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.command import CommandError, check_payloads
-from nexuskit.backend.history.state import Index, Info, Row
-from nexuskit.backend.history.transaction import Record
-from nexuskit.backend.times import duration, moment, span, timestamp
+from nexuskit.backend.times import moment
 
 if TYPE_CHECKING:
-    from temporalio.api.command.v1 import Command
-    from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
+    from collections.abc import Sequence
 
+    from temporalio.api.command.v1 import Command
+
+    from nexuskit.backend.history.start import RunDeadline
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
 
 _BAD_COMPLETE = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_COMPLETE_WORKFLOW_EXECUTION_ATTRIBUTES
 _BAD_FAIL = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_FAIL_WORKFLOW_EXECUTION_ATTRIBUTES
-
-ONLY = 0
-"""The key of the one `RunDeadline`."""
-
-
-class RunDeadline(Row, frozen=True):
-    """When the run's time is over."""
-
-    kind = "run_deadline"
-    at: int
-
-    def index(self, info: Info) -> Index:
-        return Index(due=self.at)
 
 
 class Outcome(NamedTuple):
@@ -75,37 +54,7 @@ class Outcome(NamedTuple):
     failure: Failure | None = None
 
 
-class Requested(Record, frozen=True):
-    """The request that starts the run; history does not hold its id."""
-
-    request_id: str
-
-
 # --- what happened
-
-
-def apply_requested(state: Execution, record: Requested) -> None:
-    state.info.start_request_id = record.request_id
-
-
-def apply_started(state: Execution, event: HistoryEvent) -> None:
-    attributes = event.workflow_execution_started_event_attributes
-    info = state.info
-    info.workflow_type = attributes.workflow_type.name
-    info.task_queue = attributes.task_queue.name
-    info.start_time = moment(event.event_time)
-    info.execution_timeout = span(attributes.workflow_execution_timeout)
-    info.run_timeout = span(attributes.workflow_run_timeout)
-    info.task_timeout = span(attributes.workflow_task_timeout)
-    info.execution_expiration = moment(attributes.workflow_execution_expiration_time)
-    info.first_run_id = attributes.first_execution_run_id
-    info.attempt = attributes.attempt
-    info.memo = attributes.memo.SerializeToString()
-    info.search_attributes = attributes.search_attributes.SerializeToString()
-    info.priority = attributes.priority.SerializeToString()
-    info.user_metadata = event.user_metadata.SerializeToString()
-    if info.run_deadline:
-        state.of(RunDeadline).put(ONLY, RunDeadline(info.run_deadline))
 
 
 def apply_closed(state: Execution, event: HistoryEvent) -> None:
@@ -114,10 +63,16 @@ def apply_closed(state: Execution, event: HistoryEvent) -> None:
     info.status = int(CLOSED_BY[event.event_type])
     info.close_time = moment(event.event_time)
     info.close_event_id = event.event_id
-    for kind, key, row in list(state.rows()):
-        if kind != callback.Callback.kind:
+    info.new_run_id = successor_of(event)
+    child.apply_parent_closed(state, info.close_time)
+    for _, key, row in list(state.rows()):
+        if not row.outlives:
             state.of(type(row)).remove(key)
-    callback.apply_closed(state, info.close_time)
+    if info.new_run_id:
+        callback.apply_handed_on(state)
+    else:
+        callback.apply_closed(state, info.close_time)
+        child.apply_child_closed(state, info.close_time)
 
 
 CLOSED_BY = {
@@ -125,56 +80,21 @@ CLOSED_BY = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: (
+        WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
+    ),
 }
 """Event that closes a run → the status it leaves."""
 
 
+def successor_of(close_event: HistoryEvent) -> str:
+    """The run id of the run that goes on; empty if the chain ends here."""
+    attributes = getattr(close_event, close_event.WhichOneof("attributes") or "", None)
+    return getattr(attributes, "new_execution_run_id", "")
+
+
 # --- what is to be done
-
-
-def start(tx: Transaction, request: StartWorkflowExecutionRequest) -> None:
-    """A new run begins, on an execution of which nothing is known but its ids. The request has been checked."""
-    info = tx.state.info
-    invariant(info.next_event_id == 1, "a run starts once")
-    execution_timeout = span(request.workflow_execution_timeout)
-    run_timeout = span(request.workflow_run_timeout) or execution_timeout
-    if execution_timeout:
-        run_timeout = min(run_timeout, execution_timeout)
-    expiration = tx.now + execution_timeout if execution_timeout else 0
-    task_timeout = min(
-        span(request.workflow_task_timeout) or limits.WORKFLOW_TASK_TIMEOUT, limits.WORKFLOW_TASK_TIMEOUT_MAX
-    )
-    if run_timeout:
-        task_timeout = min(task_timeout, run_timeout)
-    tx.note(Requested(request.request_id))
-    tx.add(
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
-        links=list(request.links),
-        user_metadata=request.user_metadata if request.HasField("user_metadata") else None,
-        workflow_execution_started_event_attributes=WorkflowExecutionStartedEventAttributes(
-            workflow_type=request.workflow_type,
-            task_queue=TaskQueue(name=request.task_queue.name, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
-            input=request.input if request.HasField("input") else None,
-            workflow_execution_timeout=duration(execution_timeout),
-            workflow_run_timeout=duration(run_timeout),
-            workflow_task_timeout=duration(task_timeout),
-            original_execution_run_id=info.run_id,
-            identity=request.identity,
-            first_execution_run_id=info.run_id,
-            attempt=1,
-            workflow_execution_expiration_time=timestamp(expiration),
-            memo=request.memo if request.HasField("memo") else None,
-            search_attributes=request.search_attributes if request.HasField("search_attributes") else None,
-            header=request.header if request.HasField("header") else None,
-            workflow_id=info.workflow_id,
-            completion_callbacks=request.completion_callbacks,
-            root_workflow_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
-            priority=request.priority if request.HasField("priority") else None,
-        ),
-    )
-    for each in request.completion_callbacks:
-        tx.note(callback.Registered(each.SerializeToString(), request.request_id, tx.now))
-    workflow_task.schedule(tx)
 
 
 def complete(tx: Transaction, command: Command, completed_id: int) -> None:
@@ -186,6 +106,7 @@ def complete(tx: Transaction, command: Command, completed_id: int) -> None:
         workflow_execution_completed_event_attributes=WorkflowExecutionCompletedEventAttributes(
             result=attributes.result if attributes.HasField("result") else None,
             workflow_task_completed_event_id=completed_id,
+            new_execution_run_id=chain.after_completion(tx, attributes.result),
         ),
     )
 
@@ -197,34 +118,42 @@ def fail(tx: Transaction, command: Command, completed_id: int) -> None:
         raise CommandError(_BAD_FAIL, "Failure is not set on FailWorkflowExecutionCommand.")
     check_payloads(_BAD_FAIL, "FailWorkflowExecutionCommandAttributes.Failure", attributes.failure)
     cut_causes(attributes.failure)
+    new_run_id, retry_state = chain.after_failure(tx, attributes.failure)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
         workflow_execution_failed_event_attributes=WorkflowExecutionFailedEventAttributes(
             failure=attributes.failure,
-            retry_state=RetryState.RETRY_STATE_RETRY_POLICY_NOT_SET,
+            retry_state=RetryState.ValueType(retry_state),
             workflow_task_completed_event_id=completed_id,
+            new_execution_run_id=new_run_id,
         ),
     )
 
 
-def terminate(tx: Transaction, reason: str, identity: str) -> None:
+def terminate(
+    tx: Transaction, reason: str, identity: str, details: Payloads | None = None, links: Sequence[Link] = ()
+) -> None:
     """The run is ended, whatever its code would say."""
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+        links=list(links),
         workflow_execution_terminated_event_attributes=WorkflowExecutionTerminatedEventAttributes(
-            reason=reason, identity=identity
+            reason=reason, details=details, identity=identity
         ),
     )
 
 
 def due(tx: Transaction, row: RunDeadline) -> None:
-    """The run's time is over."""
+    """The run's time is over: a retry policy or a cron schedule may ask for another one."""
     if row.at > tx.now or not tx.state.info.running:
         return
+    timeout = TimeoutFailureInfo(timeout_type=TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE)
+    failure = Failure(message="workflow timeout", source="Server", timeout_failure_info=timeout)
+    new_run_id, retry_state = chain.after_failure(tx, failure)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
         workflow_execution_timed_out_event_attributes=WorkflowExecutionTimedOutEventAttributes(
-            retry_state=RetryState.RETRY_STATE_RETRY_POLICY_NOT_SET
+            retry_state=RetryState.ValueType(retry_state), new_execution_run_id=new_run_id
         ),
     )
 
