@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from temporalio.api.common.v1 import Payload, Payloads
 
 from nexuskit.backend.history import reuse, start, workflow
+from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.history.state import Info
-from nexuskit.backend.history.task_completion import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,6 +17,7 @@ from temporalio.api.common.v1 import (
 from temporalio.api.enums.v1 import (
     CallbackState,
     EventType,
+    ParentClosePolicy,
     PendingActivityState,
     PendingNexusOperationState,
     PendingWorkflowTaskState,
@@ -29,6 +30,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import (
     CallbackInfo,
     PendingActivityInfo,
+    PendingChildExecutionInfo,
     PendingNexusOperationInfo,
     PendingWorkflowTaskInfo,
     RequestIdInfo,
@@ -42,7 +44,10 @@ from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import callback, workflow_task
 from nexuskit.backend.history.activity import Activity
+from nexuskit.backend.history.attach import Attached
+from nexuskit.backend.history.child import Child
 from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.history.state import Root
 from nexuskit.backend.times import duration, timestamp
 
 if TYPE_CHECKING:
@@ -94,15 +99,14 @@ async def _described(services: Services, resident: Resident) -> DescribeWorkflow
         pending_activities=[_activity(row, kind.name, now) for row, kind in zip(rows, types, strict=True)],
         callbacks=[_callback(row, now) for _, row in execution.of(callback.Callback).items()],
         pending_nexus_operations=[_operation(row, now) for _, row in execution.of(NexusOperation).items()],
+        pending_children=[_child(row) for _, row in execution.of(Child).items()],
         workflow_extended_info=WorkflowExecutionExtendedInfo(
             execution_expiration_time=timestamp(info.execution_expiration),
             run_expiration_time=timestamp(info.run_deadline),
+            cancel_requested=info.cancel_requested,
             original_start_time=timestamp(info.start_time),
-            request_id_infos={
-                info.start_request_id: RequestIdInfo(
-                    event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, event_id=1
-                )
-            },
+            reset_run_id=info.reset_run_id,
+            request_id_infos=_requests(execution),
         ),
     )
     task = _workflow_task(execution)
@@ -111,15 +115,41 @@ async def _described(services: Services, resident: Resident) -> DescribeWorkflow
     return answer
 
 
+def _requests(execution: Execution) -> dict[str, RequestIdInfo]:
+    """The request that started the run, and those that were attached to it."""
+    started = RequestIdInfo(event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, event_id=1)
+    infos = {execution.info.start_request_id: started}
+    for request_id, row in execution.of(Attached).items():
+        infos[str(request_id)] = RequestIdInfo(
+            event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED,
+            event_id=row.event_id,
+            buffered=not row.event_id,
+        )
+    return infos
+
+
+def _child(row: Child) -> PendingChildExecutionInfo:
+    return PendingChildExecutionInfo(
+        workflow_id=row.workflow_id,
+        run_id=row.run_id,
+        workflow_type_name=row.workflow_type,
+        initiated_id=row.initiated_id,
+        parent_close_policy=ParentClosePolicy.ValueType(row.policy),
+    )
+
+
 def execution_info(info: Info) -> WorkflowExecutionInfo:
     """A run in short, as describe and lists show it."""
+    parent, root = info.parent, info.root or Root(info.workflow_id, info.run_id)
     return WorkflowExecutionInfo(
         execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
         type=WorkflowType(name=info.workflow_type),
         start_time=timestamp(info.start_time),
         close_time=timestamp(info.close_time),
-        execution_time=timestamp(info.start_time),
-        execution_duration=duration(info.close_time - info.start_time) if info.close_time else None,
+        execution_time=timestamp(info.execution_time),
+        execution_duration=duration(info.close_time - info.execution_time) if info.close_time else None,
+        parent_namespace_id=parent.namespace_id if parent else "",
+        parent_execution=WorkflowExecution(workflow_id=parent.workflow_id, run_id=parent.run_id) if parent else None,
         status=WorkflowExecutionStatus.ValueType(info.status),
         history_length=info.next_event_id - 1,
         memo=Memo.FromString(info.memo),
@@ -127,7 +157,7 @@ def execution_info(info: Info) -> WorkflowExecutionInfo:
         task_queue=info.task_queue,
         state_transition_count=info.transitions,
         history_size_bytes=info.history_size,
-        root_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
+        root_execution=WorkflowExecution(workflow_id=root.workflow_id, run_id=root.run_id),
         first_run_id=info.first_run_id,
         priority=Priority.FromString(info.priority) if info.priority else None,
     )

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import HistoryEventFilterType
 from temporalio.api.history.v1 import History, HistoryEvent
-from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest, GetWorkflowExecutionHistoryResponse
+from temporalio.api.workflowservice.v1 import (
+    GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryResponse,
+    GetWorkflowExecutionHistoryReverseRequest,
+    GetWorkflowExecutionHistoryReverseResponse,
+)
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument, not_found
@@ -46,7 +51,9 @@ class Seen(NamedTuple):
     close_event_id: int
 
 
-async def _open(services: Services, request: GetWorkflowExecutionHistoryRequest) -> tuple[Resident, tokens.HistoryPage]:
+async def _open(
+    services: Services, request: GetWorkflowExecutionHistoryRequest | GetWorkflowExecutionHistoryReverseRequest
+) -> tuple[Resident, tokens.HistoryPage]:
     if not request.next_page_token:
         resident = await describe.find(services, request.namespace, request.execution)
         info = resident.execution.info
@@ -60,6 +67,28 @@ async def _open(services: Services, request: GetWorkflowExecutionHistoryRequest)
     if request.execution.workflow_id not in ("", info.workflow_id) or request.execution.run_id not in ("", info.run_id):
         raise invalid_argument("the next page token is of another run than the one that the request names")
     return resident, page
+
+
+async def get_reverse(
+    services: Services, _: Call, request: GetWorkflowExecutionHistoryReverseRequest
+) -> GetWorkflowExecutionHistoryReverseResponse:
+    """GetWorkflowExecutionHistoryReverse: the newest event first; each page ends with the oldest of its events."""
+    if request.maximum_page_size < 0:
+        raise invalid_argument(f"maximum_page_size must not be negative, got {request.maximum_page_size}")
+    resident, page = await _open(services, request)
+    last_id = page.next_id if request.next_page_token else resident.execution.info.next_event_id - 1
+    await services.engine.durable(resident)
+    count = min(request.maximum_page_size or limits.HISTORY_PAGE_EVENTS, limits.HISTORY_PAGE_EVENTS)
+    first_id = max(last_id - count + 1, 1)
+    events = await services.engine.events(resident, first_id, last_id, limits.HISTORY_PAGE_SIZE)
+    while events and events[-1].event_id < last_id:
+        # More than a page: what is nearest to the end is wanted.
+        first_id = events[-1].event_id + 1
+        events = await services.engine.events(resident, first_id, last_id, limits.HISTORY_PAGE_SIZE)
+    more = b""
+    if first_id > 1:
+        more = tokens.write(tokens.HistoryPage(page.execution, page.namespace_id, page.run_id, first_id - 1, last_id=0))
+    return GetWorkflowExecutionHistoryReverseResponse(history=History(events=reversed(events)), next_page_token=more)
 
 
 async def _wait(

@@ -124,6 +124,10 @@ class Info(msgspec.Struct, omit_defaults=True):
     """The run that goes on where this one ended: by continue-as-new, a retry or the cron schedule."""
     reset_run_id: str = ""
     """The run that this one was last reset to."""
+    was_reset: bool = False
+    """Another run goes on from an earlier point: nobody is told of this one's end."""
+    reset_request_id: str = ""
+    """The request that made this run by a reset."""
     signals: int = 0
     """How many it got so far."""
 

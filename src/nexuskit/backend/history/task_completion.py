@@ -16,6 +16,7 @@ from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.history import activity, buffer, workflow, workflow_task
 from nexuskit.backend.history.command import CommandError
+from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.history.state import Key
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ CLOSING = frozenset(
     }
 )
 """Commands that end the run: nothing may follow them."""
-
-
-SERVER = "history-service"
-"""Who did what nobody asked for, in histories; the real server's name for itself."""
 
 
 class CompleteTask(NamedTuple):

@@ -162,6 +162,12 @@ class Transaction:
         self.events.append(event)
         return event.event_id
 
+    def copy(self, event: HistoryEvent) -> None:
+        """Add an event of another run's history, at the same place and with the same meaning."""
+        count(self.state, event)
+        self.events.append(event)
+        self.rules.events[event.event_type](self.state, event)
+
     def reset(self) -> None:
         """Forget all that was added so far."""
         self.events.clear()

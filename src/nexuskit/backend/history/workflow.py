@@ -25,6 +25,7 @@ from temporalio.api.history.v1 import (
 from nexuskit.backend.history import callback, chain, child
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.command import CommandError, check_payloads
+from nexuskit.backend.history.identities import RESETTER
 from nexuskit.backend.times import moment
 
 if TYPE_CHECKING:
@@ -64,11 +65,13 @@ def apply_closed(state: Execution, event: HistoryEvent) -> None:
     info.close_time = moment(event.event_time)
     info.close_event_id = event.event_id
     info.new_run_id = successor_of(event)
-    child.apply_parent_closed(state, info.close_time)
+    left = info.was_reset and event.workflow_execution_terminated_event_attributes.identity == RESETTER
+    if not (left and info.reset_run_id):
+        child.apply_parent_closed(state, info.close_time)
     for _, key, row in list(state.rows()):
         if not row.outlives:
             state.of(type(row)).remove(key)
-    if info.new_run_id:
+    if info.new_run_id or left:
         callback.apply_handed_on(state)
     else:
         callback.apply_closed(state, info.close_time)

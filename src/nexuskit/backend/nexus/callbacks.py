@@ -49,7 +49,7 @@ class Callbacks:
                 )
             token = tokens.verify(header(target.header, CALLBACK_TOKEN_HEADER), self._key)
             closing = await self._engine.event(source, source.execution.info.close_event_id)
-            caller = await self._engine.get(token.execution)
+            caller = await self._caller(token)
             source = await self._engine.get(waiting.execution)
             named = header(target.header, OPERATION_TOKEN_HEADER)
             self._complete(caller, token, source, workflow.outcome(closing), self._link(source), named)
@@ -63,6 +63,20 @@ class Callbacks:
         # No `await` since the caller's side was settled: both sides are in the same commit group.
         self._engine.run(source, lambda tx: self._delivered(tx, waiting))
 
+    async def _caller(self, token: tokens.CallbackToken) -> Resident:
+        """The run that made the call, or the one that goes on where that one was reset.
+
+        Raises:
+            StatusError: NOT_FOUND, if it is not there.
+        """
+        caller = await self._engine.get(token.execution)
+        if caller.execution.info.run_id != token.run_id:
+            raise not_found("the callback token names a run that is not there")
+        while (run_id := caller.execution.info.reset_run_id) and not caller.execution.info.running:
+            info = caller.execution.info
+            caller = await self._engine.find(info.namespace_id, info.workflow_id, run_id)
+        return caller
+
     def _complete(
         self,
         caller: Resident,
@@ -72,9 +86,6 @@ class Callbacks:
         link: Link,
         operation_token: str,
     ) -> None:
-        if caller.execution.info.run_id != token.run_id:
-            raise not_found("the callback token names a run that is not there")
-
         def complete(tx: Transaction) -> None:
             row = nexus_operation.find(tx.state, token.key, token.request_id)
             if not row.started_time:

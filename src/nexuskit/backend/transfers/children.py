@@ -11,7 +11,7 @@ from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 from nexuskit.backend import starting
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import cancel, child, reuse, start, workflow
-from nexuskit.backend.history.task_completion import SERVER
+from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.times import duration
 
 if TYPE_CHECKING:

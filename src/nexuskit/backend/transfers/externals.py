@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import (
 
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import cancel, external, signal
-from nexuskit.backend.history.task_completion import SERVER
+from nexuskit.backend.history.identities import SERVER
 
 if TYPE_CHECKING:
     from nexuskit.backend.agenda import Waiting

@@ -1,0 +1,147 @@
+"""ResetWorkflowExecution: a workflow goes on from an earlier point of its history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReapplyType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse
+
+from nexuskit.backend import limits, starting
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found, unimplemented
+from nexuskit.backend.frontend import describe
+from nexuskit.backend.frontend.checks import check_fields, check_text
+from nexuskit.backend.history import reset, signal
+from nexuskit.backend.history.state import Info
+
+if TYPE_CHECKING:
+    from temporalio.api.history.v1 import HistoryEvent
+
+    from nexuskit.backend.engine import Resident
+    from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.services import Services
+
+_EXCLUDE = ResetReapplyExcludeType
+
+
+async def reset_workflow(
+    services: Services, _: Call, request: ResetWorkflowExecutionRequest
+) -> ResetWorkflowExecutionResponse:
+    """ResetWorkflowExecution. The same request id again gets the run that it made."""
+    check_fields(request)
+    check_text("RequestId", request.request_id)
+    check_text("Identity", request.identity, required=False)
+    sent = [_signal(services, request, place) for place in range(len(request.post_reset_operations))]
+    engine = services.engine
+    base = await describe.find(services, request.namespace, request.workflow_execution)
+    point = request.workflow_task_finish_event_id
+    if not 1 < point < base.execution.info.next_event_id:
+        raise invalid_argument("Workflow task finish ID must be > 1 && <= workflow last event ID.")
+    prefix = await _events(services, base, 1, point - 1)
+    wanted = _reapplied(request)
+    while True:
+        base = await describe.find(services, request.namespace, request.workflow_execution)
+        seen = _Seen.of(base)
+        later = await _later(services, base, point)
+        there = await starting.newest(engine, seen.namespace_id, seen.workflow_id)
+        # Nothing is awaited from here on, so what was read is how things are, or it is read again.
+        if base.lost or seen != _Seen.of(base) or there is None:
+            continue
+        if there.execution.info.reset_request_id == request.request_id:
+            run_id = there.execution.info.run_id
+            await engine.durable(there)
+            return ResetWorkflowExecutionResponse(run_id=run_id)
+        break
+    made_of = reset.Rebuild(
+        base_run_id=base.execution.info.run_id,
+        start_request_id=base.execution.info.start_request_id,
+        events=prefix,
+        later=later,
+        signals=sent,
+        reapply_signals=wanted,
+        request_id=request.request_id,
+        reason=request.reason,
+    )
+    run_id = services.draw.run_id(services.clock.now())
+    info = Info(namespace_id=seen.namespace_id, workflow_id=seen.workflow_id, run_id=run_id)
+    resident, _none = engine.create(info, lambda tx: reset.rebuild(tx, made_of))
+    engine.run(base, lambda tx: reset.leave(tx, run_id, request.reason))
+    if there is not base:
+        engine.run(there, lambda tx: reset.leave(tx, "", request.reason))
+    await engine.durable(resident)
+    return ResetWorkflowExecutionResponse(run_id=run_id)
+
+
+class _Seen(NamedTuple):
+    """How far a run had come."""
+
+    namespace_id: str
+    workflow_id: str
+    next_event_id: int
+    running: bool
+
+    @classmethod
+    def of(cls, resident: Resident) -> _Seen:
+        info = resident.execution.info
+        return cls(info.namespace_id, info.workflow_id, info.next_event_id, info.running)
+
+
+def _reapplied(request: ResetWorkflowExecutionRequest) -> bool:
+    """Whether signals that came later are given to the new run."""
+    signal_excluded = _EXCLUDE.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL in request.reset_reapply_exclude_types
+    return not signal_excluded and request.reset_reapply_type != ResetReapplyType.RESET_REAPPLY_TYPE_NONE
+
+
+def _signal(services: Services, request: ResetWorkflowExecutionRequest, place: int) -> signal.Signal:
+    """What a post-reset operation sends.
+
+    Raises:
+        StatusError: UNIMPLEMENTED, for another kind of operation than a signal.
+    """
+    operation = request.post_reset_operations[place]
+    variant = operation.WhichOneof("variant")
+    if variant != "signal_workflow":
+        name = f"ResetWorkflowExecutionRequest.post_reset_operations[{place}].{variant}"
+        raise unimplemented(f"{name} is set, and not served by this backend")
+    given = operation.signal_workflow
+    check_text("SignalName", given.signal_name)
+    return signal.Signal(
+        name=given.signal_name,
+        input=given.input if given.HasField("input") else None,
+        header=given.header if given.HasField("header") else None,
+        identity=request.identity,
+        request_id=services.draw.uuid(),
+        links=list(given.links),
+    )
+
+
+async def _events(services: Services, resident: Resident, first_id: int, last_id: int) -> list[HistoryEvent]:
+    events: list[HistoryEvent] = []
+    while first_id <= last_id:
+        page = await services.engine.events(resident, first_id, last_id, limits.HISTORY_PAGE_SIZE)
+        if not page:
+            raise not_found(f"event {first_id} of run {resident.execution.info.run_id} is not there")
+        events.extend(page)
+        first_id = page[-1].event_id + 1
+    return events
+
+
+async def _later(services: Services, base: Resident, point: int) -> list[HistoryEvent]:
+    """What the histories of the base run, and of those that continue it as new, hold from that event on."""
+    events: list[HistoryEvent] = []
+    resident, first_id = base, point
+    while True:
+        page = await _events(services, resident, first_id, resident.execution.info.next_event_id - 1)
+        events.extend(page)
+        last = page[-1] if page else None
+        if last is None or last.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+            return events
+        following = last.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        info = base.execution.info
+        try:
+            resident = await services.engine.find(info.namespace_id, info.workflow_id, following)
+        except StatusError as error:
+            if error.code != Code.NOT_FOUND:
+                raise
+            return events  # its retention is over, and that of all before it
+        first_id = 1

@@ -1,0 +1,172 @@
+"""A reset: a new run that has the history of another one up to one of its workflow tasks, and goes on from there anew.
+
+The base run's events are copied and applied again, which gives all that history determines. The workflow task is failed
+with the cause RESET_WORKFLOW, so that workers throw away what they remember; activities that were under way start anew;
+signals that came after the point of the reset are given to the new run, too
+(temporalio/temporal: service/history/ndc/workflow_resetter.go).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.failure.v1 import Failure, ResetWorkflowFailureInfo
+from temporalio.api.history.v1 import WorkflowTaskFailedEventAttributes
+
+from nexuskit.backend.errors import invalid_argument, invariant
+from nexuskit.backend.history import attach, callback, signal, start, workflow, workflow_task
+from nexuskit.backend.history.activity import Activity
+from nexuskit.backend.history.identities import RESETTER, SERVER
+from nexuskit.backend.history.transaction import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from temporalio.api.history.v1 import HistoryEvent
+
+    from nexuskit.backend.history.signal import Signal
+    from nexuskit.backend.history.state import Execution
+    from nexuskit.backend.history.transaction import Transaction
+
+
+class Rebuild(NamedTuple):
+    """What the new run is made of.
+
+    Attributes:
+        base_run_id: the run that is reset.
+        start_request_id: the request that started it.
+        events: its history up to the workflow task at which the new run goes on.
+        later: what the chain's histories hold after that point.
+        signals: what the new run is sent besides.
+        reapply_signals: whether the signals among `later` are given to the new run.
+        request_id: the request for the reset.
+        reason: why.
+    """
+
+    base_run_id: str
+    start_request_id: str
+    events: Sequence[HistoryEvent]
+    later: Sequence[HistoryEvent]
+    signals: Sequence[Signal]
+    reapply_signals: bool
+    request_id: str
+    reason: str
+
+
+class WasReset(Record, frozen=True):
+    """Another run goes on: `run_id`, from a point of this one; or, if that is empty, from a point of an earlier one."""
+
+    run_id: str
+
+
+class Rebuilt(Record, frozen=True):
+    """The run came about by a reset; activities that were under way start anew."""
+
+    request_id: str
+    time: int
+
+
+# --- what happened
+
+
+def apply_was_reset(state: Execution, record: WasReset) -> None:
+    state.info.was_reset = True
+    state.info.reset_run_id = record.run_id or state.info.reset_run_id
+
+
+def apply_rebuilt(state: Execution, record: Rebuilt) -> None:
+    state.info.reset_request_id = record.request_id
+    table = state.of(Activity)
+    for key, row in list(table.items()):
+        table.put(key, msgspec.structs.replace(row, scheduled_time=record.time, attempt_time=record.time))
+
+
+# --- what is to be done
+
+
+def rebuild(tx: Transaction, made_of: Rebuild) -> None:
+    """The new run begins, on an execution of which nothing is known but its ids.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, if the history does not end within a workflow task.
+    """
+    info = tx.state.info
+    invariant(info.next_event_id == 1, "a run starts once")
+    tx.note(start.Requested(made_of.start_request_id))
+    for event in made_of.events:
+        tx.copy(event)
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+            for each in event.workflow_execution_started_event_attributes.completion_callbacks:
+                tx.note(callback.Registered(each.SerializeToString(), made_of.start_request_id, tx.now))
+    task = workflow_task.current(tx.state)
+    if task is None:
+        raise invalid_argument(
+            "Can only reset workflow to event ID in range [WorkflowTaskScheduled +1, WorkflowTaskStarted + 1]:"
+            f" {info.next_event_id}"
+        )
+    if not task.started:
+        workflow_task.start(tx, workflow_task.Start(task.stamp, SERVER))
+        task = workflow_task.current(tx.state)
+    invariant(task is not None, "a task that was started is there")
+    if task is not None:
+        tx.add(
+            EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
+            workflow_task_failed_event_attributes=WorkflowTaskFailedEventAttributes(
+                scheduled_event_id=task.scheduled_id,
+                started_event_id=task.started_id,
+                cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW,
+                failure=Failure(
+                    message=made_of.reason, source="Server", reset_workflow_failure_info=ResetWorkflowFailureInfo()
+                ),
+                identity=SERVER,
+                base_run_id=made_of.base_run_id,
+                new_run_id=info.run_id,
+            ),
+        )
+    tx.note(Rebuilt(made_of.request_id, tx.now))
+    for event in made_of.later:
+        _reapply(tx, event, signals=made_of.reapply_signals)
+    for sent in made_of.signals:
+        signal.take(tx, sent, starts=True)
+    workflow_task.schedule(tx)
+
+
+def _reapply(tx: Transaction, event: HistoryEvent, *, signals: bool) -> None:
+    """What came after the point of the reset and came from outside comes again."""
+    if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED and signals:
+        given = event.workflow_execution_signaled_event_attributes
+        again = signal.Signal(
+            name=given.signal_name,
+            input=given.input if given.HasField("input") else None,
+            header=given.header if given.HasField("header") else None,
+            identity=given.identity,
+            request_id=given.request_id,
+            links=list(event.links),
+            sender=given.external_workflow_execution if given.HasField("external_workflow_execution") else None,
+        )
+        signal.take(tx, again, starts=True)
+    elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED:
+        options = event.workflow_execution_options_updated_event_attributes
+        attach.attach(
+            tx,
+            options.attached_request_id,
+            list(options.attached_completion_callbacks),
+            list(event.links),
+            options.identity,
+        )
+
+
+def leave(tx: Transaction, run_id: str, reason: str) -> None:
+    """Another run goes on: this one ends, if it is open.
+
+    Args:
+        tx: the transaction.
+        run_id: the new run, if it has the history of this one; empty if it has that of an earlier run of the chain.
+        reason: why.
+    """
+    if run_id or tx.state.info.running:
+        tx.note(WasReset(run_id))
+    if tx.state.info.running:
+        workflow.terminate(tx, reason, RESETTER)

@@ -1,0 +1,205 @@
+"""Resets: a workflow goes on from an earlier workflow task, in a run of its own."""
+
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from temporalio.api.common.v1 import Link, WorkflowExecution
+from temporalio.api.enums.v1 import (
+    ResetReapplyExcludeType,
+    ResetReapplyType,
+    WorkflowExecutionStatus,
+    WorkflowTaskFailedCause,
+)
+from temporalio.api.workflow.v1 import PostResetOperation
+from temporalio.api.workflowservice.v1 import (
+    GetWorkflowExecutionHistoryReverseRequest,
+    ResetWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest,
+)
+
+from tests.support.raw import (
+    IDENTITY,
+    Namespace,
+    complete_workflow,
+    event_names,
+    payloads,
+    refusal,
+    schedule_activity,
+    start_timer,
+)
+
+STATUS = WorkflowExecutionStatus
+
+
+async def reset(orders: Namespace, workflow_id: str, run_id: str, point: int, **more: Any) -> str:
+    request = ResetWorkflowExecutionRequest(
+        namespace=orders.name,
+        workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+        reason="a mistake",
+        workflow_task_finish_event_id=point,
+        identity=IDENTITY,
+        **{"request_id": str(uuid.uuid4()), **more},
+    )
+    return (await orders.service.ResetWorkflowExecution(request)).run_id
+
+
+async def signal(orders: Namespace, workflow_id: str, name: str) -> None:
+    request = SignalWorkflowExecutionRequest(
+        namespace=orders.name,
+        workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+        signal_name=name,
+        input=payloads(name),
+        identity=IDENTITY,
+        request_id=str(uuid.uuid4()),
+    )
+    await orders.service.SignalWorkflowExecution(request)
+
+
+async def test_a_running_workflow_goes_on_from_an_earlier_task_and_its_run_is_terminated(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, start_timer("t", 3600))
+    second = await reset(orders, workflow_id, first, 4)
+    assert second != first
+    described = await orders.describe(workflow_id, run_id=first)
+    assert described.workflow_execution_info.status == STATUS.WORKFLOW_EXECUTION_STATUS_TERMINATED
+    assert described.workflow_extended_info.reset_run_id == second
+    ended = (await orders.history(workflow_id, run_id=first))[-1].workflow_execution_terminated_event_attributes
+    assert (ended.reason, ended.identity) == ("a mistake", "history-resetter")
+    events = await orders.history(workflow_id, run_id=second)
+    assert event_names(events) == [
+        "WORKFLOW_EXECUTION_STARTED",
+        "WORKFLOW_TASK_SCHEDULED",
+        "WORKFLOW_TASK_STARTED",
+        "WORKFLOW_TASK_FAILED",
+        "WORKFLOW_TASK_SCHEDULED",
+    ]
+    failed = events[3].workflow_task_failed_event_attributes
+    assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
+    assert (failed.base_run_id, failed.new_run_id) == (first, second)
+    assert failed.failure.HasField("reset_workflow_failure_info")
+    assert failed.failure.message == "a mistake"
+    started = events[0].workflow_execution_started_event_attributes
+    assert started.original_execution_run_id == first
+    task = await orders.run_workflow_task(queue, complete_workflow("again"))
+    assert task.workflow_execution.run_id == second
+    assert (await orders.describe(workflow_id)).workflow_execution_info.execution.run_id == second
+
+
+async def test_a_closed_workflow_is_reset_and_stays_as_it_closed(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, complete_workflow("done"))
+    second = await reset(orders, workflow_id, first, 4)
+    status = (await orders.describe(workflow_id, run_id=first)).workflow_execution_info.status
+    assert status == STATUS.WORKFLOW_EXECUTION_STATUS_COMPLETED
+    status = (await orders.describe(workflow_id, run_id=second)).workflow_execution_info.status
+    assert status == STATUS.WORKFLOW_EXECUTION_STATUS_RUNNING
+
+
+async def test_what_was_pending_at_the_point_is_pending_again(orders: Namespace, workflow_id: str, queue: str) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_activity("a", queue), start_timer("t", 0.01))
+    await orders.poll_activity_task(queue)
+    await orders.run_workflow_task(queue)  # the timer has fired
+    second = await reset(orders, workflow_id, first, 9)
+    (pending,) = (await orders.describe(workflow_id, run_id=second)).pending_activities
+    assert (pending.activity_id, pending.attempt) == ("a", 1)
+    task = await orders.poll_activity_task(queue)
+    assert task.workflow_execution.run_id == second
+    assert task.attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["late"]),
+        ({"reset_reapply_type": ResetReapplyType.RESET_REAPPLY_TYPE_NONE}, []),
+        ({"reset_reapply_exclude_types": [ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL]}, []),
+        ({"reset_reapply_exclude_types": [ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE]}, ["late"]),
+    ],
+    ids=["all", "none", "no signals", "no updates"],
+)
+async def test_signals_after_the_point_are_given_to_the_new_run_unless_they_are_excluded(
+    orders: Namespace, workflow_id: str, queue: str, options: Any, names: list[str]
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    await signal(orders, workflow_id, "late")
+    second = await reset(orders, workflow_id, first, 4, **options)
+    events = await orders.history(workflow_id, run_id=second)
+    signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in events]
+    assert [name for name in signals if name] == names
+    assert event_names(events)[-1] == "WORKFLOW_TASK_SCHEDULED"
+
+
+@pytest.mark.usefixtures("embedded_only")  # the API has it, the real server refuses it
+async def test_a_signal_can_be_sent_with_the_reset(orders: Namespace, workflow_id: str, queue: str) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    sent = PostResetOperation.SignalWorkflow(signal_name="go-on", input=payloads("x"), links=[Link()])
+    del sent.links[:]
+    second = await reset(
+        orders, workflow_id, first, 4, post_reset_operations=[PostResetOperation(signal_workflow=sent)]
+    )
+    events = await orders.history(workflow_id, run_id=second)
+    assert event_names(events)[-2:] == ["WORKFLOW_EXECUTION_SIGNALED", "WORKFLOW_TASK_SCHEDULED"]
+
+
+@pytest.mark.parametrize("point", [0, 1, 100])
+async def test_a_point_outside_of_history_is_refused(
+    orders: Namespace, workflow_id: str, queue: str, point: int
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    refused = await refusal(reset(orders, workflow_id, first, point))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.message == "Workflow task finish ID must be > 1 && <= workflow last event ID."
+
+
+async def test_a_point_outside_of_a_workflow_task_is_refused_and_changes_nothing(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, start_timer("t", 3600))
+    refused = await refusal(reset(orders, workflow_id, first, 5))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    info = (await orders.describe(workflow_id)).workflow_execution_info
+    assert (info.execution.run_id, info.status) == (first, STATUS.WORKFLOW_EXECUTION_STATUS_RUNNING)
+
+
+async def test_an_unknown_workflow_cannot_be_reset(orders: Namespace, workflow_id: str) -> None:
+    refused = await refusal(reset(orders, workflow_id, "", 4))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.usefixtures(
+    "embedded_only"
+)  # a real server gives the new run the first start's request id, and resets again
+async def test_a_repeated_reset_gets_the_first_answer(orders: Namespace, workflow_id: str, queue: str) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    second = await reset(orders, workflow_id, first, 4, request_id="once")
+    assert await reset(orders, workflow_id, first, 4, request_id="once") == second
+
+
+async def test_a_history_is_read_from_its_end(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, *(start_timer(f"timer-{number}", 3600) for number in range(10)))
+    token, seen = b"", []
+    while True:
+        request = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=orders.name,
+            execution=WorkflowExecution(workflow_id=workflow_id),
+            maximum_page_size=3,
+            next_page_token=token,
+        )
+        page = await orders.service.GetWorkflowExecutionHistoryReverse(request)
+        seen += page.history.events
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == list(reversed(await orders.history(workflow_id)))
