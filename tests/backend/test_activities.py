@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
-from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.common.v1 import Payload, Payloads, Priority
 from temporalio.api.enums.v1 import EventType, PendingActivityState, RetryState, TimeoutType
 from temporalio.api.errordetails.v1 import NotFoundFailure
 from temporalio.api.workflowservice.v1 import (
@@ -13,12 +13,15 @@ from temporalio.api.workflowservice.v1 import (
     RecordActivityTaskHeartbeatRequest,
     RecordActivityTaskHeartbeatResponse,
     RespondActivityTaskCompletedRequest,
+    RespondActivityTaskFailedRequest,
 )
 
 from tests.support.raw import (
     IDENTITY,
     Namespace,
     application_failure,
+    cancel_activity,
+    cancelled_failure,
     complete_workflow,
     duration,
     event_names,
@@ -278,6 +281,207 @@ async def test_a_heartbeat_timeout_keeps_the_last_details(orders: Namespace, wor
     assert info.last_heartbeat_details == payloads({"page": 4})
     assert (await refusal(heartbeat(orders, task))).code == grpc.StatusCode.NOT_FOUND
     await finish(orders, woken)
+
+
+async def test_when_the_whole_times_out_the_failure_before_is_its_cause(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await scheduled(orders, workflow_id, queue, schedule_to_close_timeout=duration(2), retry=retry_policy(attempts=9))
+    first = await orders.poll_activity_task(queue)
+    await heartbeat(orders, first, payloads("half"))
+    await orders.fail_activity(first, application_failure("at first"))
+    await orders.poll_activity_task(queue)
+    woken = await orders.poll_workflow_task(queue)
+    over = woken.history.events[6].activity_task_timed_out_event_attributes
+    assert over.retry_state == RetryState.RETRY_STATE_TIMEOUT
+    assert over.failure.message == (
+        "Not enough time to schedule next retry before activity ScheduleToClose timeout, giving up retrying"
+    )
+    assert over.failure.source == "Server"
+    assert over.failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
+    assert over.failure.timeout_failure_info.last_heartbeat_details == payloads("half")
+    assert over.failure.cause == application_failure("at first")
+    await finish(orders, woken)
+
+
+async def test_an_attempt_that_times_out_with_no_time_for_another_is_a_timeout_of_the_whole(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    options = {"start_to_close": 1, "schedule_to_close_timeout": duration(3), "retry": retry_policy(first=60)}
+    await scheduled(orders, workflow_id, queue, **options)
+    await orders.poll_activity_task(queue)
+    woken = await orders.poll_workflow_task(queue)
+    over = woken.history.events[6].activity_task_timed_out_event_attributes
+    assert over.retry_state == RetryState.RETRY_STATE_TIMEOUT
+    assert over.failure.message.startswith("Not enough time to schedule next retry")
+    assert over.failure.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
+    assert not over.failure.HasField("cause")
+    await finish(orders, woken)
+
+
+async def test_a_failure_with_no_time_for_another_attempt_is_final(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await scheduled(orders, workflow_id, queue, schedule_to_close_timeout=duration(30), retry=retry_policy(first=60))
+    await orders.fail_activity(await orders.poll_activity_task(queue), application_failure("once"))
+    woken = await orders.poll_workflow_task(queue)
+    failed = woken.history.events[6].activity_task_failed_event_attributes
+    assert failed.retry_state == RetryState.RETRY_STATE_TIMEOUT
+    assert failed.failure == application_failure("once")
+    await finish(orders, woken)
+
+
+async def test_a_timeout_that_the_policy_names_is_not_retried(orders: Namespace, workflow_id: str, queue: str) -> None:
+    policy = retry_policy(non_retryable_error_types=["TemporalTimeout:StartToClose"])
+    await scheduled(orders, workflow_id, queue, start_to_close=1, retry=policy)
+    await orders.poll_activity_task(queue)
+    woken = await orders.poll_workflow_task(queue)
+    over = woken.history.events[6].activity_task_timed_out_event_attributes
+    assert over.retry_state == RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE
+    assert over.failure.message == "activity StartToClose timeout"
+    await finish(orders, woken)
+
+
+async def test_a_heartbeat_without_details_forgets_those_before(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await scheduled(orders, workflow_id, queue, retry=retry_policy())
+    task = await orders.poll_activity_task(queue)
+    await heartbeat(orders, task, payloads("half"))
+    await heartbeat(orders, task)
+    await orders.fail_activity(task, application_failure())
+    again = await orders.poll_activity_task(queue)
+    assert not again.HasField("heartbeat_details")
+    await orders.complete_activity(again)
+    await finish(orders, await orders.poll_workflow_task(queue))
+
+
+async def test_a_failure_says_how_far_the_attempt_had_come(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await scheduled(orders, workflow_id, queue, retry=retry_policy())
+    task = await orders.poll_activity_task(queue)
+    answer = await orders.service.RespondActivityTaskFailed(
+        RespondActivityTaskFailedRequest(
+            namespace=orders.name,
+            task_token=task.task_token,
+            failure=application_failure(),
+            last_heartbeat_details=payloads("half"),
+        )
+    )
+    assert not answer.failures
+    again = await orders.poll_activity_task(queue)
+    assert again.heartbeat_details == payloads("half")
+    answer = await orders.service.RespondActivityTaskFailed(
+        RespondActivityTaskFailedRequest(
+            namespace=orders.name,
+            task_token=again.task_token,
+            failure=application_failure("y" * (2 * 1024 * 1024 + 1), non_retryable=True),
+            last_heartbeat_details=payloads("more"),
+        )
+    )
+    (said,) = answer.failures
+    assert said.message == "Failure exceeds size limit."
+    woken = await orders.poll_workflow_task(queue)
+    failed = woken.history.events[6].activity_task_failed_event_attributes
+    assert failed.failure == said
+    assert failed.failure.cause.message.startswith("yyy")
+    await finish(orders, woken)
+
+
+async def test_a_failure_that_no_code_raised_is_refused(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await scheduled(orders, workflow_id, queue)
+    task = await orders.poll_activity_task(queue)
+    refused = await refusal(orders.fail_activity(task, cancelled_failure()))
+    assert (refused.code, refused.message) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "Failure must have ApplicationFailureInfo.",
+    )
+    await orders.complete_activity(task)
+    await finish(orders, await orders.poll_workflow_task(queue))
+
+
+async def test_a_long_failure_is_cut_while_it_is_kept(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await scheduled(orders, workflow_id, queue, retry=retry_policy(attempts=2))
+    await orders.fail_activity(await orders.poll_activity_task(queue), application_failure("x" * 3_900))
+    pending = (await orders.describe(workflow_id)).pending_activities[0]
+    assert pending.last_failure.message == "x" * 3_900
+    again = await orders.poll_activity_task(queue)
+    await orders.fail_activity(again, application_failure("y" * 5_000))
+    woken = await orders.poll_workflow_task(queue)
+    assert woken.history.events[6].activity_task_failed_event_attributes.failure == application_failure("y" * 5_000)
+    await orders.complete_workflow_task(
+        woken, schedule_activity("again", queue, retry=retry_policy(attempts=2, first=3600))
+    )
+    await orders.fail_activity(await orders.poll_activity_task(queue), application_failure("z" * 5_000))
+    kept = (await orders.describe(workflow_id)).pending_activities[0].last_failure
+    assert kept.message == "Failure exceeds size limit."
+    assert kept.cause.message.startswith("zzz")
+    assert kept.ByteSize() < 4_300
+
+
+async def test_one_that_no_worker_has_is_cancelled_at_once(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_activity("reserve", queue), start_timer("short", 0.01))
+    await orders.run_workflow_task(queue, cancel_activity(5))
+    woken = await orders.poll_workflow_task(queue)
+    asked, cancelled = woken.history.events[-4:-2]
+    assert asked.activity_task_cancel_requested_event_attributes.scheduled_event_id == 5
+    attributes = cancelled.activity_task_canceled_event_attributes
+    assert attributes.details == payloads("ACTIVITY_ID_NOT_STARTED")
+    assert (attributes.identity, attributes.latest_cancel_requested_event_id) == (IDENTITY, asked.event_id)
+    assert (attributes.scheduled_event_id, attributes.started_event_id) == (5, 0)
+    refused = await refusal(orders.complete_workflow_task(woken, cancel_activity(5)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "BadRequestCancelActivityAttributes" in refused.message
+
+
+async def test_an_activity_is_asked_to_stop_once(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_activity("reserve", queue), start_timer("short", 0.01))
+    task = await orders.poll_activity_task(queue)
+    await orders.run_workflow_task(queue, cancel_activity(5), start_timer("next", 0.01))
+    pending = (await orders.describe(workflow_id)).pending_activities[0]
+    assert pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
+    woken = await orders.poll_workflow_task(queue)
+    refused = await refusal(orders.complete_workflow_task(woken, cancel_activity(5)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    # One that was asked to stop is not tried again.
+    await orders.fail_activity(task, application_failure("as asked"))
+    woken = await orders.poll_workflow_task(queue)
+    failed = next(
+        event for event in woken.history.events if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
+    )
+    state = failed.activity_task_failed_event_attributes.retry_state
+    assert state == RetryState.RETRY_STATE_CANCEL_REQUESTED
+    await finish(orders, woken)
+
+
+async def test_a_workflow_may_cancel_what_ended_while_it_did_not_look(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_activity("reserve", queue), start_timer("short", 0.01))
+    task = await orders.poll_activity_task(queue)
+    woken = await orders.poll_workflow_task(queue)
+    await orders.complete_activity(task)
+    await orders.complete_workflow_task(woken, cancel_activity(5))
+    last = await orders.poll_workflow_task(queue)
+    assert event_names(last.history.events)[-5:-2] == [
+        "ACTIVITY_TASK_CANCEL_REQUESTED",
+        "ACTIVITY_TASK_STARTED",
+        "ACTIVITY_TASK_COMPLETED",
+    ]
+    await finish(orders, last)
+
+
+async def test_a_task_carries_the_priority_of_its_activity_and_else_of_its_workflow(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue, priority=Priority(priority_key=2, fairness_key="books"))
+    await orders.run_workflow_task(queue, schedule_activity("reserve", queue, priority=Priority(priority_key=4)))
+    pending = (await orders.describe(workflow_id)).pending_activities[0]
+    assert pending.priority == Priority(priority_key=4)
+    task = await orders.poll_activity_task(queue)
+    assert task.priority == Priority(priority_key=4, fairness_key="books")
 
 
 @pytest.mark.parametrize("first", ["completed", "failed"])

@@ -24,6 +24,7 @@ from temporalio.api.command.v1 import (
     Command,
     CompleteWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes,
+    RequestCancelActivityTaskCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
     StartTimerCommandAttributes,
@@ -496,6 +497,16 @@ def schedule_activity(
             start_to_close_timeout=duration(start_to_close),
             retry_policy=retry,
             **more,
+        ),
+    )
+
+
+def cancel_activity(scheduled_id: int) -> Command:
+    """Asks an activity to stop."""
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_REQUEST_CANCEL_ACTIVITY_TASK,
+        request_cancel_activity_task_command_attributes=RequestCancelActivityTaskCommandAttributes(
+            scheduled_event_id=scheduled_id
         ),
     )
 

@@ -14,6 +14,7 @@ from temporalio.api.command.v1 import (
     Command,
     CompleteWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes,
+    RecordMarkerCommandAttributes,
     RequestCancelActivityTaskCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
@@ -121,7 +122,7 @@ class World:
 
     def take_activity(self, key: Key) -> activity.Activity | None:
         row = self.execution.of(activity.Activity).get(key)
-        stamp = row.attempt if row is not None else 0
+        stamp = row.stamp if row is not None else 0
         return self.run(lambda tx: activity.start(tx, activity.Start(int(key), stamp, "worker")))
 
     def activity(self, key: Key) -> activity.Activity:
@@ -209,6 +210,13 @@ def schedule_activity(
             retry_policy=policy,
             request_eager_execution=eager,
         ),
+    )
+
+
+def record_marker(name: str = "Version") -> Command:
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_RECORD_MARKER,
+        record_marker_command_attributes=RecordMarkerCommandAttributes(marker_name=name),
     )
 
 

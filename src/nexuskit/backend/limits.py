@@ -18,6 +18,10 @@ GRPC_MESSAGE_SIZE = 4 * 1024 * 1024
 """One gRPC message, either way; gRPC's and Temporal's default."""
 FAILURE_SIZE = 4 * 1024
 """An activity's kept last failure is cut to this; Temporal's `limit.mutableStateActivityFailureSize.error`."""
+FAILURE_SIZE_LARGE = 512 * 1024
+"""What a failure over `PAYLOAD_SIZE` is cut to; Temporal's `limit.blobSize.warn`."""
+FAIRNESS_KEY_LENGTH = 64
+"""Bytes of a priority's fairness key; fixed in Temporal."""
 FAILURE_CAUSES = 50
 """Causes behind a failure that are kept: protobuf reads 100 levels, and a failure is given more on its way."""
 USER_METADATA_SUMMARY_SIZE = 400

@@ -9,7 +9,7 @@ from temporalio.api.failure.v1 import CanceledFailureInfo, Failure, ServerFailur
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import activity
+from nexuskit.backend.history import activity, activity_failures
 from nexuskit.backend.times import MILLISECOND, SECOND
 from tests.support.world import (
     World,
@@ -195,18 +195,21 @@ def test_one_that_runs_learns_of_its_cancellation_by_heartbeat() -> None:
     world.pass_time(1 * SECOND)
     world.turn(cancel_activity(KEY))
     row = world.activity(KEY)
-    assert world.run(lambda tx: activity.heartbeat(tx, row, None)) is True
+    assert world.run(lambda tx: activity.heartbeat(tx, row, None)).cancel_requested
     row = world.activity(KEY)
     world.run(lambda tx: activity.cancelled(tx, row, None, "worker"))
     assert world.event_types()[-2:] == ["ACTIVITY_TASK_CANCELED", "WORKFLOW_TASK_SCHEDULED"]
 
 
 def test_a_kept_failure_is_cut_to_its_limit() -> None:
-    failure = application_failure("T" * 9_000)
+    failure = application_failure("T" * 100)
     failure.message = "ü" * 9_000
-    short = activity.cut(failure)
-    assert short.ByteSize() <= limits.FAILURE_SIZE
-    assert short.application_failure_info.type.startswith("TTT")
+    short = activity_failures.cut(failure)
+    assert short.message == "Failure exceeds size limit."
+    assert not short.server_failure_info.non_retryable
+    assert short.cause.ByteSize() <= limits.FAILURE_SIZE
+    assert short.cause.application_failure_info.type == "T" * 100
+    assert short.cause.message.startswith("üüü")
 
 
 def test_an_eager_activity_goes_to_the_worker_with_the_answer() -> None:

@@ -7,6 +7,7 @@ execution as far as history can tell, and event ids have no gap.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,22 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import Callback, Payload, RetryPolicy
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
 from nexuskit.backend.errors import StatusError
-from nexuskit.backend.history import activity, buffer, callback, nexus_operation, workflow_task
+from nexuskit.backend.history import (
+    activity,
+    activity_control,
+    activity_options,
+    buffer,
+    callback,
+    nexus_operation,
+    workflow_task,
+)
+from nexuskit.backend.history.activity_control import Which
 from nexuskit.backend.history.rules import ROWS, RULES
 from nexuskit.backend.history.state import NOTHING, Execution, Index, Info, Key
 from nexuskit.backend.history.transaction import Transaction, replay
@@ -32,6 +43,7 @@ from tests.support.world import (
     cancel_timer,
     complete_workflow,
     fail_workflow,
+    record_marker,
     schedule_activity,
     schedule_operation,
     start_timer,
@@ -58,7 +70,7 @@ COMMANDS = st.one_of(
         schedule_to_close=st.integers(0, 9),
         start_to_close=st.integers(0, 5),
     ),
-    st.sampled_from([complete_workflow(), fail_workflow()]),
+    st.sampled_from([complete_workflow(), fail_workflow(), record_marker()]),
 )
 
 
@@ -154,6 +166,13 @@ class Machines(RuleBasedStateMachine):
         if which < len(keys):
             self.world.take_activity(keys[which])
 
+    @rule(name=st.sampled_from(NAMES))
+    def somebody_completes_by_id(self, name: str) -> None:
+        with contextlib.suppress(StatusError):
+            self.world.run(
+                lambda tx: activity.complete(tx, activity.find_by_id(tx.state, name, started=False), None, "somebody")
+            )
+
     def running_activities(self) -> list[activity.Activity]:
         return [row for _, row in self.execution.of(activity.Activity).items() if row.started_time]
 
@@ -170,6 +189,45 @@ class Machines(RuleBasedStateMachine):
             self.world.run(lambda tx: activity.cancelled(tx, row, None, "worker"))
         else:
             self.world.fail_activity(row.scheduled_id, application_failure("Oops", final=how == "fail for good"))
+
+    @rule(
+        which=st.sampled_from([Which(activity_id="a"), Which(activity_type="charge"), Which(all=True)]),
+        how=st.sampled_from(["pause", "unpause", "reset", "reset and keep paused", "options", "restore"]),
+        some=st.integers(0, 3),
+        also=st.booleans(),
+    )
+    def an_operator_comes(self, which: Which, how: str, some: int, also: bool) -> None:
+        originals = {
+            event.event_id: activity_options.scheduled(event.activity_task_scheduled_event_attributes)
+            for event in self.world.history
+            if event.HasField("activity_task_scheduled_event_attributes")
+        }
+        longer = ActivityOptions(schedule_to_close_timeout={"seconds": some + 1})
+
+        def decide(tx: Transaction) -> None:
+            if how == "pause":
+                activity_control.pause(tx, which, activity.Pause(tx.now, "operator", "why", str(some)))
+            elif how == "unpause":
+                activity_control.unpause(tx, which, reset_attempts=also, reset_heartbeat=also, jitter=some)
+            elif how == "options":
+                activity_control.update_options(tx, which, longer, ["schedule_to_close_timeout"])
+            elif how == "restore":
+                activity_control.restore_options(tx, which, originals)
+            else:
+                keep = how == "reset and keep paused"
+                request = activity_control.ResetRequest(also, keep, some, originals if also else None)
+                activity_control.reset(tx, which, request)
+
+        before = list(self.world.history)
+        with contextlib.suppress(StatusError):
+            self.world.run(decide)
+        assert self.world.history == before
+
+    @invariant()
+    def a_paused_activity_is_left_alone(self) -> None:
+        for _, row in self.execution.of(activity.Activity).items():
+            if row.pause is not None:
+                assert row.index(self.execution.info) == NOTHING
 
     @rule(
         which=st.integers(0, 5),
@@ -289,7 +347,7 @@ def told_by_history(execution: Execution) -> dict[str, Any]:
     }
     for kind, key, row in execution.rows():
         if isinstance(row, activity.Activity):
-            told[f"{kind} {key}"] = (row.activity_id, row.queue, row.scheduled_time, row.policy, row.cancel_requested)
+            told[f"{kind} {key}"] = (row.activity_id, row.activity_type, row.scheduled_time, row.cancel_requested)
         elif isinstance(row, nexus_operation.NexusOperation):
             told[f"{kind} {key}"] = (row.request_id, row.scheduled_time, row.started_time, row.token)
         elif isinstance(row, workflow_task.WorkflowTask):

@@ -1,30 +1,47 @@
-"""Activity task calls: workers poll for attempts, keep them alive, and say how they ended."""
+"""Activity task calls: workers poll for attempts, keep them alive, and say how they ended.
+
+How it ended can be said with the task's token, by the worker that has it, or by the ids of the activity, by anybody
+who knows them. Both find the same attempt, and then the same happens.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
-from temporalio.api.common.v1 import Payloads, RetryPolicy, WorkflowExecution, WorkflowType
-from temporalio.api.failure.v1 import Failure, ServerFailureInfo
+from temporalio.api.common.v1 import ActivityType, Payloads, RetryPolicy, WorkflowExecution, WorkflowType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import (
     PollActivityTaskQueueRequest,
     PollActivityTaskQueueResponse,
+    RecordActivityTaskHeartbeatByIdRequest,
+    RecordActivityTaskHeartbeatByIdResponse,
     RecordActivityTaskHeartbeatRequest,
     RecordActivityTaskHeartbeatResponse,
+    RespondActivityTaskCanceledByIdRequest,
+    RespondActivityTaskCanceledByIdResponse,
     RespondActivityTaskCanceledRequest,
     RespondActivityTaskCanceledResponse,
+    RespondActivityTaskCompletedByIdRequest,
+    RespondActivityTaskCompletedByIdResponse,
     RespondActivityTaskCompletedRequest,
     RespondActivityTaskCompletedResponse,
+    RespondActivityTaskFailedByIdRequest,
+    RespondActivityTaskFailedByIdResponse,
     RespondActivityTaskFailedRequest,
     RespondActivityTaskFailedResponse,
 )
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_text
-from nexuskit.backend.history import activity
+from nexuskit.backend.history import activity, activity_failures
+from nexuskit.backend.history.activity_failures import server_failure
+from nexuskit.backend.history.activity_options import effective_priority
 from nexuskit.backend.history.causes import cut_causes
-from nexuskit.backend.history.state import Destination
+from nexuskit.backend.history.state import Destination, Execution
+from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.times import duration, timestamp
 
 if TYPE_CHECKING:
@@ -35,6 +52,8 @@ if TYPE_CHECKING:
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.activity import Activity
     from nexuskit.backend.services import Services
+
+T = TypeVar("T")
 
 
 async def poll(services: Services, call: Call, request: PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse:
@@ -71,7 +90,7 @@ def task(
         workflow_namespace=services.namespaces.get_by_id(info.namespace_id).name,
         workflow_type=WorkflowType(name=info.workflow_type),
         workflow_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
-        activity_type=attributes.activity_type,
+        activity_type=ActivityType(name=row.activity_type),
         activity_id=row.activity_id,
         header=attributes.header if attributes.HasField("header") else None,
         input=attributes.input if attributes.HasField("input") else None,
@@ -84,65 +103,40 @@ def task(
         start_to_close_timeout=duration(row.start_to_close),
         heartbeat_timeout=duration(row.heartbeat),
         retry_policy=RetryPolicy.FromString(row.policy),
-        priority=attributes.priority if attributes.HasField("priority") else None,
+        priority=effective_priority(info.priority, row.priority),
     )
+
+
+# --- how it ended, with a token
 
 
 async def complete(
     services: Services, _: Call, request: RespondActivityTaskCompletedRequest
 ) -> RespondActivityTaskCompletedResponse:
     """RespondActivityTaskCompleted. A result over the limit fails the activity for good."""
-    token = read_token(services, request.namespace, request.task_token)
-    check_text("Identity", request.identity, required=False)
-    result = request.result if request.HasField("result") else None
-    oversize = _oversize("RespondActivityTaskCompletedRequest.Result", result)
-
-    resident = await services.resident(token)
-    row = activity.find(resident.execution, token.key, token.attempt, token.started_time)
-    if oversize is not None:
-        services.engine.run(resident, lambda tx: activity.fail(tx, row, oversize, request.identity))
-    else:
-        services.engine.run(resident, lambda tx: activity.complete(tx, row, result, request.identity))
-    await services.engine.durable(resident)
+    place = await _by_token(services, request.namespace, request.task_token)
+    await _complete(services, place, request.result if request.HasField("result") else None, request.identity)
     return RespondActivityTaskCompletedResponse()
 
 
 async def fail(
     services: Services, _: Call, request: RespondActivityTaskFailedRequest
 ) -> RespondActivityTaskFailedResponse:
-    """RespondActivityTaskFailed. A failure over the limit is replaced by one that says so."""
-    token = read_token(services, request.namespace, request.task_token)
-    check_text("Identity", request.identity, required=False)
-    resident = await services.resident(token)
-    row = activity.find(resident.execution, token.key, token.attempt, token.started_time)
-    failure = _oversize("RespondActivityTaskFailedRequest.Failure", request.failure) or request.failure
-    cut_causes(failure)
+    """RespondActivityTaskFailed. A failure over the limit is the cause of one that says so, and is final."""
+    place = await _by_token(services, request.namespace, request.task_token)
+    if request.HasField("failure") and not request.failure.HasField("application_failure_info"):
+        raise invalid_argument("Failure must have ApplicationFailureInfo.")
     details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
-
-    def decide(tx: activity.Transaction) -> None:
-        if details is not None:
-            activity.heartbeat(tx, row, details)
-        found = activity.find(tx.state, token.key, token.attempt, token.started_time)
-        activity.fail(tx, found, failure, request.identity)
-
-    services.engine.run(resident, decide)
-    await services.engine.durable(resident)
-    return RespondActivityTaskFailedResponse()
+    said = await _fail(services, place, request.failure, details, request.identity)
+    return RespondActivityTaskFailedResponse(failures=said)
 
 
 async def cancelled(
     services: Services, _: Call, request: RespondActivityTaskCanceledRequest
 ) -> RespondActivityTaskCanceledResponse:
     """RespondActivityTaskCanceled: only where the workflow has asked for it."""
-    token = read_token(services, request.namespace, request.task_token)
-    check_text("Identity", request.identity, required=False)
-    resident = await services.resident(token)
-    row = activity.find(resident.execution, token.key, token.attempt, token.started_time)
-    if not row.cancel_requested:
-        raise invalid_argument(f"unable to cancel activity {row.activity_id!r}: its cancellation was not requested")
-    details = request.details if request.HasField("details") else None
-    services.engine.run(resident, lambda tx: activity.cancelled(tx, row, details, request.identity))
-    await services.engine.durable(resident)
+    place = await _by_token(services, request.namespace, request.task_token)
+    await _cancelled(services, place, request.details if request.HasField("details") else None, request.identity)
     return RespondActivityTaskCanceledResponse()
 
 
@@ -150,18 +144,169 @@ async def heartbeat(
     services: Services, _: Call, request: RecordActivityTaskHeartbeatRequest
 ) -> RecordActivityTaskHeartbeatResponse:
     """RecordActivityTaskHeartbeat: says whether the activity is asked to stop."""
-    token = read_token(services, request.namespace, request.task_token)
-    resident = await services.resident(token)
-    row = activity.find(resident.execution, token.key, token.attempt, token.started_time)
+    place = await _by_token(services, request.namespace, request.task_token)
     details = request.details if request.HasField("details") else None
-    oversize = _oversize("RecordActivityTaskHeartbeatRequest.Details", details)
-    if oversize is not None:
-        services.engine.run(resident, lambda tx: activity.fail(tx, row, oversize, request.identity))
-        await services.engine.durable(resident)
-        return RecordActivityTaskHeartbeatResponse(cancel_requested=True)
-    asked = services.engine.run(resident, lambda tx: activity.heartbeat(tx, row, details))
-    await services.engine.durable(resident)
-    return RecordActivityTaskHeartbeatResponse(cancel_requested=asked)
+    told = await _heartbeat(services, place, details, request.identity)
+    return RecordActivityTaskHeartbeatResponse(
+        cancel_requested=told.cancel_requested, activity_paused=told.paused, activity_reset=told.reset
+    )
+
+
+# --- how it ended, by ids
+
+
+async def complete_by_id(
+    services: Services, _: Call, request: RespondActivityTaskCompletedByIdRequest
+) -> RespondActivityTaskCompletedByIdResponse:
+    """RespondActivityTaskCompletedById: also of an activity that no worker has."""
+    place = await _by_id(services, request, started=False)
+    await _complete(services, place, request.result if request.HasField("result") else None, request.identity)
+    return RespondActivityTaskCompletedByIdResponse()
+
+
+async def fail_by_id(
+    services: Services, _: Call, request: RespondActivityTaskFailedByIdRequest
+) -> RespondActivityTaskFailedByIdResponse:
+    """RespondActivityTaskFailedById."""
+    place = await _by_id(services, request)
+    details = request.last_heartbeat_details if request.HasField("last_heartbeat_details") else None
+    said = await _fail(services, place, request.failure, details, request.identity)
+    return RespondActivityTaskFailedByIdResponse(failures=said)
+
+
+async def cancelled_by_id(
+    services: Services, _: Call, request: RespondActivityTaskCanceledByIdRequest
+) -> RespondActivityTaskCanceledByIdResponse:
+    """RespondActivityTaskCanceledById."""
+    place = await _by_id(services, request)
+    await _cancelled(services, place, request.details if request.HasField("details") else None, request.identity)
+    return RespondActivityTaskCanceledByIdResponse()
+
+
+async def heartbeat_by_id(
+    services: Services, _: Call, request: RecordActivityTaskHeartbeatByIdRequest
+) -> RecordActivityTaskHeartbeatByIdResponse:
+    """RecordActivityTaskHeartbeatById."""
+    place = await _by_id(services, request)
+    details = request.details if request.HasField("details") else None
+    told = await _heartbeat(services, place, details, request.identity)
+    return RecordActivityTaskHeartbeatByIdResponse(
+        cancel_requested=told.cancel_requested, activity_paused=told.paused, activity_reset=told.reset
+    )
+
+
+# --- what both have in common
+
+
+class _Place(NamedTuple):
+    """An execution, and how the activity that is meant is found in it."""
+
+    resident: Resident
+    find: Callable[[Execution], Activity]
+
+
+_ByIdRequest = (
+    RespondActivityTaskCompletedByIdRequest
+    | RespondActivityTaskFailedByIdRequest
+    | RespondActivityTaskCanceledByIdRequest
+    | RecordActivityTaskHeartbeatByIdRequest
+)
+
+
+async def _by_token(services: Services, namespace: str, raw: bytes) -> _Place:
+    token = read_token(services, namespace, raw)
+    resident = await services.resident(token)
+
+    def find(state: Execution) -> Activity:
+        return activity.find(state, token.key, token.attempt, token.started_time)
+
+    return _Place(resident, find)
+
+
+async def _by_id(services: Services, request: _ByIdRequest, *, started: bool = True) -> _Place:
+    services.namespaces.get(request.namespace)
+    check_text("ActivityId", request.activity_id)
+    execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
+    resident = await describe.find(services, request.namespace, execution)
+
+    def find(state: Execution) -> Activity:
+        return activity.find_by_id(state, request.activity_id, started=started)
+
+    return _Place(resident, find)
+
+
+async def _run(services: Services, place: _Place, decide: Callable[[Transaction, Activity], T]) -> T:
+    answer = services.engine.run(place.resident, lambda tx: decide(tx, place.find(tx.state)))
+    await services.engine.durable(place.resident)
+    return answer
+
+
+async def _complete(services: Services, place: _Place, result: Payloads | None, identity: str) -> None:
+    _check_identity(identity)
+    if _too_large(result):
+        failure = server_failure(activity_failures.COMPLETE_RESULT_TOO_LARGE)
+        await _run(services, place, lambda tx, row: activity.fail(tx, _with_worker(row), failure, identity))
+    else:
+        await _run(services, place, lambda tx, row: activity.complete(tx, row, result, identity))
+
+
+def _with_worker(row: Activity) -> Activity:
+    if not row.started_time:
+        raise invalid_argument(
+            f"Activity {row.activity_id!r} is with no worker, and its result exceeds the size limit of"
+            f" {limits.PAYLOAD_SIZE} bytes."
+        )
+    return row
+
+
+async def _fail(
+    services: Services, place: _Place, failure: Failure, details: Payloads | None, identity: str
+) -> list[Failure]:
+    """Returns what of the report was too large to be kept."""
+    _check_identity(identity)
+    said: list[Failure] = []
+    if _too_large(details):
+        said.append(server_failure(activity_failures.HEARTBEAT_TOO_LARGE))
+        details = None
+    if _too_large(failure):
+        short = activity_failures.truncated(failure, limits.FAILURE_SIZE_LARGE)
+        failure = server_failure(activity_failures.FAILURE_TOO_LARGE, cause=short)
+        said.append(failure)
+    cut_causes(failure)
+
+    def decide(tx: Transaction, row: Activity) -> None:
+        if details is not None:
+            activity.heartbeat(tx, row, details)
+        activity.fail(tx, place.find(tx.state), failure, identity)
+
+    await _run(services, place, decide)
+    return said
+
+
+async def _cancelled(services: Services, place: _Place, details: Payloads | None, identity: str) -> None:
+    _check_identity(identity)
+    if _too_large(details):
+        failure = server_failure(activity_failures.CANCEL_DETAILS_TOO_LARGE)
+        await _run(services, place, lambda tx, row: activity.fail(tx, row, failure, identity))
+    else:
+        await _run(services, place, lambda tx, row: activity.cancelled(tx, row, details, identity))
+
+
+async def _heartbeat(services: Services, place: _Place, details: Payloads | None, identity: str) -> activity.Told:
+    if _too_large(details):
+        # It cannot go on from what it wants to remember, so it ends.
+        failure = server_failure(activity_failures.HEARTBEAT_TOO_LARGE)
+        await _run(services, place, lambda tx, row: activity.fail(tx, row, failure, identity))
+        return activity.Told(cancel_requested=True, paused=False, reset=False)
+    return await _run(services, place, lambda tx, row: activity.heartbeat(tx, row, details))
+
+
+def _check_identity(identity: str) -> None:
+    check_text("Identity", identity, required=False)
+
+
+def _too_large(message: Payloads | Failure | None) -> bool:
+    return message is not None and message.ByteSize() > limits.PAYLOAD_SIZE
 
 
 def read_token(services: Services, namespace: str, raw: bytes) -> tokens.ActivityTaskToken:
@@ -175,13 +320,3 @@ def read_token(services: Services, namespace: str, raw: bytes) -> tokens.Activit
     if namespace_id != token.namespace_id:
         raise invalid_argument(f"Operation requested with a token from a different namespace than {namespace!r}.")
     return token
-
-
-def _oversize(field: str, message: Payloads | Failure | None) -> Failure | None:
-    size = message.ByteSize() if message is not None else 0
-    if size <= limits.PAYLOAD_SIZE:
-        return None
-    return Failure(
-        message=f"{field} exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}.",
-        server_failure_info=ServerFailureInfo(non_retryable=True),
-    )

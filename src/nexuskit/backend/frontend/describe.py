@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from temporalio.api.common.v1 import (
     Callback,
     Memo,
-    Payloads,
     Priority,
-    RetryPolicy,
     SearchAttributes,
     WorkflowExecution,
     WorkflowType,
@@ -18,7 +16,6 @@ from temporalio.api.enums.v1 import (
     CallbackState,
     EventType,
     ParentClosePolicy,
-    PendingActivityState,
     PendingNexusOperationState,
     PendingWorkflowTaskState,
     TaskQueueKind,
@@ -29,7 +26,6 @@ from temporalio.api.sdk.v1 import UserMetadata
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import (
     CallbackInfo,
-    PendingActivityInfo,
     PendingChildExecutionInfo,
     PendingNexusOperationInfo,
     PendingWorkflowTaskInfo,
@@ -41,6 +37,7 @@ from temporalio.api.workflow.v1 import (
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend import pending_activities
 from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import callback, workflow_task
 from nexuskit.backend.history.activity import Activity
@@ -62,7 +59,7 @@ async def describe(
 ) -> DescribeWorkflowExecutionResponse:
     """DescribeWorkflowExecution, of the newest run where none is named."""
     resident = await find(services, request.namespace, request.execution)
-    answer = await _described(services, resident)
+    answer = _described(services, resident)
     await services.engine.durable(resident)
     return answer
 
@@ -80,12 +77,9 @@ async def find(services: Services, namespace: str, execution: WorkflowExecution)
     return await services.engine.find(namespace_id, execution.workflow_id, execution.run_id)
 
 
-async def _described(services: Services, resident: Resident) -> DescribeWorkflowExecutionResponse:
+def _described(services: Services, resident: Resident) -> DescribeWorkflowExecutionResponse:
     execution = resident.execution
     info = execution.info
-    rows = [row for _, row in execution.of(Activity).items()]
-    scheduled = [await services.engine.event(resident, row.scheduled_id) for row in rows]
-    types = [event.activity_task_scheduled_event_attributes.activity_type for event in scheduled]
     now = services.clock.now()
     answer = DescribeWorkflowExecutionResponse(
         execution_config=WorkflowExecutionConfig(
@@ -96,7 +90,7 @@ async def _described(services: Services, resident: Resident) -> DescribeWorkflow
             user_metadata=UserMetadata.FromString(info.user_metadata) if info.user_metadata else None,
         ),
         workflow_execution_info=execution_info(info),
-        pending_activities=[_activity(row, kind.name, now) for row, kind in zip(rows, types, strict=True)],
+        pending_activities=[pending_activities.shown(row, now) for _, row in execution.of(Activity).items()],
         callbacks=[_callback(row, now) for _, row in execution.of(callback.Callback).items()],
         pending_nexus_operations=[_operation(row, now) for _, row in execution.of(NexusOperation).items()],
         pending_children=[_child(row) for _, row in execution.of(Child).items()],
@@ -177,36 +171,6 @@ def _workflow_task(execution: Execution) -> PendingWorkflowTaskInfo | None:
         started_time=timestamp(task.started_time),
         attempt=task.attempt,
     )
-
-
-def _activity(row: Activity, kind: str, now: int) -> PendingActivityInfo:
-    state = PendingActivityState
-    policy = RetryPolicy.FromString(row.policy)
-    if row.started_time and row.cancel_requested:
-        shown = state.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED
-    elif row.started_time:
-        shown = state.PENDING_ACTIVITY_STATE_STARTED
-    else:
-        shown = state.PENDING_ACTIVITY_STATE_SCHEDULED
-    backing_off = not row.started_time and row.attempt_time > now
-    info = PendingActivityInfo(
-        activity_id=row.activity_id,
-        state=shown,
-        heartbeat_details=Payloads.FromString(row.heartbeat_details) if row.heartbeat_details else None,
-        last_heartbeat_time=timestamp(row.heartbeat_time),
-        last_started_time=timestamp(row.last_started),
-        attempt=row.attempt,
-        maximum_attempts=policy.maximum_attempts,
-        scheduled_time=timestamp(row.attempt_time),
-        expiration_time=timestamp(row.expires),
-        last_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-        last_worker_identity=row.identity,
-        last_attempt_complete_time=timestamp(row.last_attempt_end),
-        next_attempt_schedule_time=timestamp(row.attempt_time) if backing_off else None,
-        current_retry_interval=duration(row.attempt_time - row.last_attempt_end) if backing_off else None,
-    )
-    info.activity_type.name = kind
-    return info
 
 
 def _operation(row: NexusOperation, now: int) -> PendingNexusOperationInfo:

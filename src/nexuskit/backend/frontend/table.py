@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nexuskit.backend.frontend import (
+    activity_control,
     activity_tasks,
     describe,
     endpoints,
@@ -52,6 +53,18 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "RespondActivityTaskFailed": activity_tasks.fail,
         "RespondActivityTaskCanceled": activity_tasks.cancelled,
         "RecordActivityTaskHeartbeat": activity_tasks.heartbeat,
+        "RespondActivityTaskCompletedById": activity_tasks.complete_by_id,
+        "RespondActivityTaskFailedById": activity_tasks.fail_by_id,
+        "RespondActivityTaskCanceledById": activity_tasks.cancelled_by_id,
+        "RecordActivityTaskHeartbeatById": activity_tasks.heartbeat_by_id,
+        "PauseActivity": activity_control.pause,
+        "PauseActivityExecution": activity_control.pause_execution,
+        "UnpauseActivity": activity_control.unpause,
+        "UnpauseActivityExecution": activity_control.unpause_execution,
+        "ResetActivity": activity_control.reset,
+        "ResetActivityExecution": activity_control.reset_execution,
+        "UpdateActivityOptions": activity_control.update_options,
+        "UpdateActivityExecutionOptions": activity_control.update_execution_options,
         "PollNexusTaskQueue": nexus_tasks.poll,
         "RespondNexusTaskCompleted": nexus_tasks.complete,
         "RespondNexusTaskFailed": nexus_tasks.fail,

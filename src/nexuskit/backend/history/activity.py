@@ -10,6 +10,9 @@ failure and its last heartbeat live in the row alone. The input stays in the sch
 
 Timeouts: schedule-to-close bounds all attempts together, schedule-to-start the wait for a worker, start-to-close one
 attempt, heartbeat the silence within one. The first two are final; the other two are failures like any other.
+
+A paused activity is given to nobody and does not time out; what operators do to one is in `activity_control`, what a
+workflow commands in `activity_commands`, and the options that both share in `activity_options`.
 """
 
 from __future__ import annotations
@@ -18,36 +21,42 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from temporalio.api.common.v1 import Payloads, RetryPolicy
-from temporalio.api.enums.v1 import EventType, RetryState, TimeoutType, WorkflowTaskFailedCause
-from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, ServerFailureInfo, TimeoutFailureInfo
+from temporalio.api.enums.v1 import EventType, RetryState, TimeoutType
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import (
     ActivityTaskCanceledEventAttributes,
-    ActivityTaskCancelRequestedEventAttributes,
     ActivityTaskCompletedEventAttributes,
     ActivityTaskFailedEventAttributes,
-    ActivityTaskScheduledEventAttributes,
     ActivityTaskStartedEventAttributes,
     ActivityTaskTimedOutEventAttributes,
     HistoryEvent,
 )
-from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
-from nexuskit.backend.errors import StatusError, not_found
-from nexuskit.backend.history import retry, workflow_task
-from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_span
-from nexuskit.backend.history.state import Destination, Index, Info, Row
+from nexuskit.backend.errors import invalid_argument, not_found
+from nexuskit.backend.history import activity_options, retry, workflow_task
+from nexuskit.backend.history.activity_failures import NO_TIME_FOR_RETRY, TIMEOUT_NAMES, cut, timeout_failure
+from nexuskit.backend.history.activity_options import Options
+from nexuskit.backend.history.state import NOTHING, Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
-from nexuskit.backend.times import duration, moment, span, timestamp
+from nexuskit.backend.times import moment, span, timestamp
 
 if TYPE_CHECKING:
-    from temporalio.api.command.v1 import Command
-
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
 
-_BAD = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_ACTIVITY_ATTRIBUTES
-_BAD_CANCEL = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_REQUEST_CANCEL_ACTIVITY_ATTRIBUTES
+_START_TO_CLOSE = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
+_SCHEDULE_TO_START = TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+_SCHEDULE_TO_CLOSE = TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
+_HEARTBEAT = TimeoutType.TIMEOUT_TYPE_HEARTBEAT
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Who paused an activity, when (ns) and why; the same request id again is no second pause."""
+
+    time: int
+    identity: str
+    reason: str
+    request_id: str
 
 
 class Activity(Row, frozen=True, omit_defaults=True):
@@ -56,6 +65,7 @@ class Activity(Row, frozen=True, omit_defaults=True):
     kind = "activity"
     scheduled_id: int
     activity_id: str
+    activity_type: str
     queue: str
     scheduled_time: int
     attempt_time: int
@@ -66,43 +76,62 @@ class Activity(Row, frozen=True, omit_defaults=True):
     heartbeat: int = 0
     policy: bytes = b""
     """`RetryPolicy`, serialised, with all defaults filled in."""
+    priority: bytes = b""
+    """`Priority`, serialised; empty for none."""
     attempt: int = 1
+    stamp: int = 1
+    """Changes whenever the activity starts to wait anew: for another attempt, in another queue, after a pause."""
     started_time: int = 0
+    started_attempt: int = 0
+    """The attempt as its worker knows it; a reset sets `attempt` back while the worker goes on."""
     request_id: str = ""
     identity: str = ""
     last_failure: bytes = b""
     """`Failure` of the attempt before, serialised, cut to its limit."""
     last_attempt_end: int = 0
-    last_started: int = 0
     heartbeat_time: int = 0
     heartbeat_details: bytes = b""
     """`Payloads`, serialised; they outlive the attempt."""
     cancel_requested: bool = False
     cancel_requested_id: int = 0
+    pause: Pause | None = None
+    reset: bool = False
+    """Its worker is to be told that the activity starts anew."""
+    reset_heartbeats: bool = False
+    """The next attempt does not get the details of this one's heartbeats."""
 
     @property
     def expires(self) -> int:
         """When the activity ends whatever the attempt (ns), 0 for never."""
         return self.scheduled_time + self.schedule_to_close if self.schedule_to_close else 0
 
+    @property
+    def options(self) -> Options:
+        """What can be changed while it is pending."""
+        return Options(**{field: getattr(self, field) for field in Options.__struct_fields__})
+
     def index(self, info: Info) -> Index:
+        if self.pause is not None:
+            return NOTHING
         due = min(filter(None, (moment for moment, _ in deadlines(self))), default=0)
         if self.started_time:
-            return Index(due=due, stamp=self.attempt)
-        return Index(due, Destination("activity", info.namespace_id, self.queue), self.attempt_time, self.attempt)
+            return Index(due=due, stamp=self.stamp)
+        return Index(due, Destination("activity", info.namespace_id, self.queue), self.attempt_time, self.stamp)
 
 
 def deadlines(row: Activity) -> list[tuple[int, int]]:
     """The moments at which this activity times out, 0 for never, each with its `TimeoutType`."""
-    ends: list[tuple[int, int]] = [(row.expires, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE)]
+    if row.pause is not None:
+        return []
+    ends: list[tuple[int, int]] = [(row.expires, _SCHEDULE_TO_CLOSE)]
     if not row.started_time:
         wait = row.attempt_time + row.schedule_to_start if row.schedule_to_start else 0
-        ends.append((wait, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START))
+        ends.append((wait, _SCHEDULE_TO_START))
     else:
         run = row.started_time + row.start_to_close if row.start_to_close else 0
-        ends.append((run, TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE))
+        ends.append((run, _START_TO_CLOSE))
         beat = max(row.heartbeat_time, row.started_time) + row.heartbeat if row.heartbeat else 0
-        ends.append((beat, TimeoutType.TIMEOUT_TYPE_HEARTBEAT))
+        ends.append((beat, _HEARTBEAT))
     return ends
 
 
@@ -132,7 +161,7 @@ class Heartbeat(Record, frozen=True):
 
     scheduled_id: int
     time: int
-    details: bytes | None
+    details: bytes
 
 
 def apply_scheduled(state: Execution, event: HistoryEvent) -> None:
@@ -141,55 +170,62 @@ def apply_scheduled(state: Execution, event: HistoryEvent) -> None:
     row = Activity(
         scheduled_id=event.event_id,
         activity_id=attributes.activity_id,
-        queue=attributes.task_queue.name,
+        activity_type=attributes.activity_type.name,
         scheduled_time=time,
         attempt_time=time,
-        schedule_to_close=span(attributes.schedule_to_close_timeout),
-        schedule_to_start=span(attributes.schedule_to_start_timeout),
-        start_to_close=span(attributes.start_to_close_timeout),
-        heartbeat=span(attributes.heartbeat_timeout),
-        policy=attributes.retry_policy.SerializeToString(),
+        **msgspec.structs.asdict(activity_options.scheduled(attributes)),
     )
     state.of(Activity).put(event.event_id, row)
 
 
 def apply_started(state: Execution, record: Started) -> None:
-    _change(
+    row = state.of(Activity).get(record.scheduled_id)
+    change(
         state,
         record.scheduled_id,
         started_time=record.time,
-        last_started=record.time,
+        started_attempt=row.attempt if row else 0,
         request_id=record.request_id,
         identity=record.identity,
-        heartbeat_time=0,
     )
 
 
 def apply_retried(state: Execution, record: Retried) -> None:
     row = state.of(Activity).get(record.scheduled_id)
-    attempt = row.attempt + 1 if row else 1
-    _change(
-        state,
-        record.scheduled_id,
-        attempt=attempt,
-        attempt_time=record.attempt_time,
-        started_time=0,
-        request_id="",
-        last_failure=record.failure,
-        last_attempt_end=record.ended,
-    )
+    if row is not None:
+        change(
+            state,
+            record.scheduled_id,
+            attempt=row.attempt + 1,
+            attempt_time=record.attempt_time,
+            last_failure=record.failure,
+            last_attempt_end=record.ended,
+            **waiting_anew(row),
+        )
+
+
+def waiting_anew(row: Activity) -> dict[str, object]:
+    """The fields of a row whose next attempt waits: no worker has it, and what a reset left to be done is done."""
+    fields: dict[str, object] = {
+        "stamp": row.stamp + 1,
+        "started_time": 0,
+        "started_attempt": 0,
+        "request_id": "",
+        "reset": False,
+        "reset_heartbeats": False,
+    }
+    if row.reset_heartbeats:
+        fields |= {"heartbeat_time": 0, "heartbeat_details": b""}
+    return fields
 
 
 def apply_heartbeat(state: Execution, record: Heartbeat) -> None:
-    if record.details is None:
-        _change(state, record.scheduled_id, heartbeat_time=record.time)
-    else:
-        _change(state, record.scheduled_id, heartbeat_time=record.time, heartbeat_details=record.details)
+    change(state, record.scheduled_id, heartbeat_time=record.time, heartbeat_details=record.details)
 
 
 def apply_cancel_requested(state: Execution, event: HistoryEvent) -> None:
     scheduled_id = event.activity_task_cancel_requested_event_attributes.scheduled_event_id
-    _change(state, scheduled_id, cancel_requested=True, cancel_requested_id=event.event_id)
+    change(state, scheduled_id, cancel_requested=True, cancel_requested_id=event.event_id)
 
 
 def apply_nothing(state: Execution, event: HistoryEvent) -> None:
@@ -198,107 +234,30 @@ def apply_nothing(state: Execution, event: HistoryEvent) -> None:
 
 def apply_closed(state: Execution, event: HistoryEvent) -> None:
     """Completed, failed, timed out or cancelled: it is pending no more."""
-    attributes = (
-        event.activity_task_completed_event_attributes
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
-        else event.activity_task_failed_event_attributes
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
-        else event.activity_task_canceled_event_attributes
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED
-        else event.activity_task_timed_out_event_attributes
-    )
-    state.of(Activity).remove(attributes.scheduled_event_id)
+    state.of(Activity).remove(closed_activity(event))
 
 
-def _change(state: Execution, scheduled_id: int, **fields: object) -> None:
+def closed_activity(event: HistoryEvent) -> int:
+    """The scheduled event's id of the activity that an event closes; 0 for an event that closes none."""
+    for name in _CLOSING:
+        if event.HasField(name):
+            return getattr(event, name).scheduled_event_id
+    return 0
+
+
+_CLOSING = (
+    "activity_task_completed_event_attributes",
+    "activity_task_failed_event_attributes",
+    "activity_task_canceled_event_attributes",
+    "activity_task_timed_out_event_attributes",
+)
+
+
+def change(state: Execution, scheduled_id: int, **fields: object) -> None:
+    """Give a row's fields other values; for `apply` functions. Nothing happens if the activity is pending no more."""
     row = state.of(Activity).get(scheduled_id)
     if row is not None:
         state.of(Activity).put(scheduled_id, msgspec.structs.replace(row, **fields))
-
-
-# --- what a workflow commands
-
-
-def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
-    """ScheduleActivityTask: the activity waits for a worker of its task queue."""
-    attributes = command.schedule_activity_task_command_attributes
-    name = f"activity {attributes.activity_id!r} of type {attributes.activity_type.name!r}"
-    check_id(_BAD, "ActivityId", attributes.activity_id)
-    check_id(_BAD, "ActivityType", attributes.activity_type.name)
-    check_id(_BAD, f"task queue (TaskQueue) of {name}", attributes.task_queue.name)
-    to_close, to_start, run, beat = (
-        check_span(_BAD, f"{field} of {name}", getattr(attributes, proto))
-        for field, proto in (
-            ("ScheduleToCloseTimeout", "schedule_to_close_timeout"),
-            ("ScheduleToStartTimeout", "schedule_to_start_timeout"),
-            ("StartToCloseTimeout", "start_to_close_timeout"),
-            ("HeartbeatTimeout", "heartbeat_timeout"),
-        )
-    )
-    if not to_close and not run:
-        raise CommandError(_BAD, f"A valid StartToClose or ScheduleToCloseTimeout is not set on command: {name}.")
-    # A part cannot last longer than the whole (temporalio/temporal: service/history/api/command_attr_validator.go).
-    run_timeout = tx.state.info.run_timeout
-    whole = min(filter(None, (to_close, run_timeout)), default=0)
-    to_start = min(to_start or whole, whole) if whole else to_start
-    run = min(run or whole, whole) if whole else run
-    check_payloads(_BAD, f"ScheduleActivityTaskCommandAttributes.Input of {name}", attributes.input)
-    table = tx.state.of(Activity)
-    if any(row.activity_id == attributes.activity_id for _, row in table.items()):
-        cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_SCHEDULE_ACTIVITY_DUPLICATE_ID
-        raise CommandError(cause, f"ActivityId {attributes.activity_id!r} is already in use by a pending activity.")
-    if len(table) >= limits.PENDING_ACTIVITIES:
-        cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_ACTIVITIES_LIMIT_EXCEEDED
-        raise CommandError(
-            cause,
-            f"the number of pending activities, {len(table)}, has reached the per-workflow limit of"
-            f" {limits.PENDING_ACTIVITIES}",
-        )
-    try:
-        policy = retry.filled(attributes.retry_policy if attributes.HasField("retry_policy") else None)
-    except StatusError as error:
-        raise CommandError(_BAD, error.message) from error
-    tx.add(
-        EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
-        activity_task_scheduled_event_attributes=ActivityTaskScheduledEventAttributes(
-            activity_id=attributes.activity_id,
-            activity_type=attributes.activity_type,
-            task_queue=TaskQueue(name=attributes.task_queue.name, kind=attributes.task_queue.kind),
-            header=attributes.header if attributes.HasField("header") else None,
-            input=attributes.input if attributes.HasField("input") else None,
-            schedule_to_close_timeout=duration(whole),
-            schedule_to_start_timeout=duration(to_start),
-            start_to_close_timeout=duration(run),
-            heartbeat_timeout=duration(min(beat, run) if run else beat),
-            workflow_task_completed_event_id=completed_id,
-            retry_policy=policy,
-            use_workflow_build_id=attributes.use_workflow_build_id,
-            priority=attributes.priority if attributes.HasField("priority") else None,
-        ),
-    )
-
-
-def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None:
-    """RequestCancelActivityTask: one that waits is cancelled, one that runs is told by its next heartbeat."""
-    scheduled_id = command.request_cancel_activity_task_command_attributes.scheduled_event_id
-    row = tx.state.of(Activity).get(scheduled_id)
-    if row is None and not 0 < scheduled_id < tx.state.info.next_event_id:
-        raise CommandError(_BAD_CANCEL, f"ScheduledEventId {scheduled_id} names no activity of this workflow.")
-    requested = tx.add(
-        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED,
-        activity_task_cancel_requested_event_attributes=ActivityTaskCancelRequestedEventAttributes(
-            scheduled_event_id=scheduled_id, workflow_task_completed_event_id=completed_id
-        ),
-    )
-    if row is not None and not row.started_time:
-        tx.add(
-            EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
-            activity_task_canceled_event_attributes=ActivityTaskCanceledEventAttributes(
-                latest_cancel_requested_event_id=requested, scheduled_event_id=scheduled_id, identity="history-service"
-            ),
-        )
-        tx.wakes = True
 
 
 # --- what workers and time say
@@ -315,9 +274,9 @@ class Start(NamedTuple):
 def start(tx: Transaction, request: Start) -> Activity | None:
     """A worker takes an attempt. None if the activity has moved on since the worker was told of it."""
     row = tx.state.of(Activity).get(request.scheduled_id)
-    if row is None or row.started_time or row.attempt != request.stamp or row.attempt_time > tx.now:
+    if row is None or row.started_time or row.stamp != request.stamp or row.attempt_time > tx.now:
         return None
-    if not tx.state.info.running:
+    if row.pause is not None or not tx.state.info.running:
         return None
     tx.note(Started(request.scheduled_id, tx.now, tx.draw.uuid(), request.identity))
     return tx.state.of(Activity).get(request.scheduled_id)
@@ -329,10 +288,9 @@ def find(state: Execution, scheduled_id: int, attempt: int, started_time: int) -
     Raises:
         StatusError: NOT_FOUND, if it has ended or timed out, or the run is closed.
     """
-    if not state.info.running:
-        raise not_found(f"workflow execution already completed: {state.info.workflow_id!r}, run {state.info.run_id}")
+    check_open(state)
     row = state.of(Activity).get(scheduled_id)
-    if row is None or not row.started_time or row.attempt != attempt or row.started_time != started_time:
+    if row is None or not row.started_time or (row.started_attempt, row.started_time) != (attempt, started_time):
         raise not_found(
             f"invalid activityID or activity already timed out or invoking workflow is completed: workflow"
             f" {state.info.workflow_id!r}, scheduled event {scheduled_id}, attempt {attempt}"
@@ -340,8 +298,38 @@ def find(state: Execution, scheduled_id: int, attempt: int, started_time: int) -
     return row
 
 
+def find_by_id(state: Execution, activity_id: str, *, started: bool = True) -> Activity:
+    """The pending activity of that id; with `started` only if a worker has it.
+
+    Raises:
+        StatusError: NOT_FOUND, if there is none, or the run is closed.
+    """
+    check_open(state)
+    row = next((row for _, row in state.of(Activity).items() if row.activity_id == activity_id), None)
+    if row is None:
+        raise not_found(
+            f"cannot find pending activity with ActivityID {activity_id},"
+            " check workflow execution history for more details"
+        )
+    if started and not row.started_time:
+        raise not_found(
+            f"invalid activityID or activity already timed out or invoking workflow is completed: activity"
+            f" {activity_id!r} of workflow {state.info.workflow_id!r} is not with a worker"
+        )
+    return row
+
+
+def check_open(state: Execution) -> None:
+    """Raises `StatusError` NOT_FOUND, if the run is closed."""
+    if not state.info.running:
+        raise not_found(f"workflow execution already completed: {state.info.workflow_id!r}, run {state.info.run_id}")
+
+
 def complete(tx: Transaction, row: Activity, result: Payloads | None, identity: str) -> None:
-    """The attempt succeeded."""
+    """It succeeded. Should no worker have it, somebody who knows its id says so, and stands for the worker."""
+    if not row.started_time:
+        tx.note(Started(row.scheduled_id, tx.now, "", identity))
+        row = msgspec.structs.replace(row, started_time=tx.now, request_id="", identity=identity)
     started_id = _write_started(tx, row)
     tx.add(
         EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
@@ -373,7 +361,16 @@ def fail(tx: Transaction, row: Activity, failure: Failure, identity: str) -> Non
 
 
 def cancelled(tx: Transaction, row: Activity, details: Payloads | None, identity: str) -> None:
-    """The worker confirms that the activity stopped because it was asked to."""
+    """The worker confirms that the activity stopped because it was asked to.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, if nobody asked.
+    """
+    if not row.cancel_requested:
+        raise invalid_argument(
+            "unable to mark activity as canceled without activity being request canceled first:"
+            f" activity {row.activity_id!r}"
+        )
     started_id = _write_started(tx, row)
     tx.add(
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
@@ -388,10 +385,24 @@ def cancelled(tx: Transaction, row: Activity, details: Payloads | None, identity
     workflow_task.schedule(tx)
 
 
-def heartbeat(tx: Transaction, row: Activity, details: Payloads | None) -> bool:
-    """The worker is alive. Returns whether the workflow has asked the activity to stop."""
-    tx.note(Heartbeat(row.scheduled_id, tx.now, None if details is None else details.SerializeToString()))
-    return row.cancel_requested
+class Told(NamedTuple):
+    """What a worker learns by its heartbeat.
+
+    Attributes:
+        cancel_requested: the activity is asked to stop.
+        paused: it has been paused, and its next attempt will wait.
+        reset: it starts anew, so this attempt is of no use.
+    """
+
+    cancel_requested: bool
+    paused: bool
+    reset: bool
+
+
+def heartbeat(tx: Transaction, row: Activity, details: Payloads | None) -> Told:
+    """The worker is alive; its details take the place of those before, also where it sends none."""
+    tx.note(Heartbeat(row.scheduled_id, tx.now, details.SerializeToString() if details is not None else b""))
+    return Told(row.cancel_requested, row.pause is not None, row.reset)
 
 
 def due(tx: Transaction, row: Activity) -> None:
@@ -400,15 +411,22 @@ def due(tx: Transaction, row: Activity) -> None:
     if not over or not tx.state.info.running:
         return
     _, kind = min(over)
-    failure = _timeout_failure(row, kind)
-    final = kind in (TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START)
-    verdict = retry.Again(None, RetryState.RETRY_STATE_TIMEOUT) if final else _verdict(tx, row, failure)
+    message = f"activity {TIMEOUT_NAMES[TimeoutType.ValueType(kind)]} timeout"
+    failure = timeout_failure(message, kind)
+    verdict = _verdict(tx, row, failure)
     if verdict.after is not None:
         _retry(tx, row, failure, verdict.after)
         return
-    if verdict.state == RetryState.RETRY_STATE_TIMEOUT and not final:
-        # No time for another attempt: it is the whole that timed out, and the attempt's timeout is why.
-        failure = _timeout_failure(row, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE, cause=failure)
+    if verdict.state == RetryState.RETRY_STATE_TIMEOUT and kind != _SCHEDULE_TO_START:
+        # No time for another attempt: it is the whole that timed out.
+        message, kind = NO_TIME_FOR_RETRY, _SCHEDULE_TO_CLOSE
+    # What made it fail before is why it was still going on, so that is the cause.
+    failure = timeout_failure(
+        message,
+        kind,
+        details=Payloads.FromString(row.heartbeat_details) if row.heartbeat_details else None,
+        cause=Failure.FromString(row.last_failure) if row.last_failure else None,
+    )
     started_id = _write_started(tx, row) if row.started_time else 0
     tx.add(
         EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
@@ -439,59 +457,19 @@ def _write_started(tx: Transaction, row: Activity) -> int:
 
 
 def _verdict(tx: Transaction, row: Activity, failure: Failure) -> retry.Again:
+    """Whether another attempt follows, and when; in the order in which the real server asks."""
+    policy = RetryPolicy.FromString(row.policy)
     if row.cancel_requested:
         return retry.Again(None, RetryState.RETRY_STATE_CANCEL_REQUESTED)
-    policy = RetryPolicy.FromString(row.policy)
-    info = failure.application_failure_info
-    kind = failure.WhichOneof("failure_info")
-    final = (
-        (kind == "application_failure_info" and (info.non_retryable or info.type in policy.non_retryable_error_types))
-        or (kind == "server_failure_info" and failure.server_failure_info.non_retryable)
-        or kind in ("canceled_failure_info", "terminated_failure_info")
-    )
-    if final:
+    if failure.timeout_failure_info.timeout_type in (_SCHEDULE_TO_START, _SCHEDULE_TO_CLOSE):
+        return retry.Again(None, RetryState.RETRY_STATE_TIMEOUT)
+    if not retry.retryable(failure, policy):
         return retry.Again(None, RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE)
-    delay = span(info.next_retry_delay)
+    if row.pause is not None:  # it waits for somebody to go on with it, however many attempts there were
+        return retry.Again(0, RetryState.RETRY_STATE_IN_PROGRESS)
+    delay = span(failure.application_failure_info.next_retry_delay)
     return retry.again(policy, attempt=row.attempt, now=tx.now, expires=row.expires, delay=delay)
 
 
 def _retry(tx: Transaction, row: Activity, failure: Failure, pause: int) -> None:
     tx.note(Retried(row.scheduled_id, tx.now + pause, cut(failure).SerializeToString(), tx.now))
-
-
-def cut(failure: Failure) -> Failure:
-    """A failure small enough to be kept with a pending activity: what is too large loses its details and trace."""
-    if failure.ByteSize() <= limits.FAILURE_SIZE:
-        return failure
-    short = Failure(
-        message=failure.message.encode()[: limits.FAILURE_SIZE // 2].decode(errors="ignore"), source=failure.source
-    )
-    if failure.HasField("application_failure_info"):
-        info = failure.application_failure_info
-        kind = info.type.encode()[: limits.FAILURE_SIZE // 4].decode(errors="ignore")
-        short.application_failure_info.CopyFrom(ApplicationFailureInfo(type=kind, non_retryable=info.non_retryable))
-    else:
-        short.server_failure_info.CopyFrom(ServerFailureInfo())
-    return short
-
-
-_TIMEOUT_NAMES = {
-    TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE: "StartToClose",
-    TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START: "ScheduleToStart",
-    TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE: "ScheduleToClose",
-    TimeoutType.TIMEOUT_TYPE_HEARTBEAT: "Heartbeat",
-}
-
-
-def _timeout_failure(row: Activity, kind: int, cause: Failure | None = None) -> Failure:
-    details = Payloads.FromString(row.heartbeat_details) if row.heartbeat_details else None
-    if cause is None and kind != TimeoutType.TIMEOUT_TYPE_HEARTBEAT and row.last_failure:
-        cause = Failure.FromString(row.last_failure)
-    return Failure(
-        message=f"activity {_TIMEOUT_NAMES[TimeoutType.ValueType(kind)]} timeout",
-        source="Server",
-        timeout_failure_info=TimeoutFailureInfo(
-            timeout_type=TimeoutType.ValueType(kind), last_heartbeat_details=details
-        ),
-        cause=cause,
-    )

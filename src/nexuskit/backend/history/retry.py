@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.common.v1 import RetryPolicy
 from temporalio.api.enums.v1 import RetryState, TimeoutType
-from temporalio.api.failure.v1 import Failure
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.history.activity_failures import TIMEOUT_NAMES
 from nexuskit.backend.times import duration, span
+
+if TYPE_CHECKING:
+    from temporalio.api.failure.v1 import Failure
+
+TIMEOUT_PREFIX = "TemporalTimeout:"
+"""Before the name of a timeout, in a policy's list of types that are not retried."""
 
 
 class Again(NamedTuple):
@@ -35,6 +41,10 @@ def filled(policy: RetryPolicy | None) -> RetryPolicy:
     given = RetryPolicy()
     if policy is not None:
         given.CopyFrom(policy)
+    for name in given.non_retryable_error_types:
+        timeout = name.removeprefix(TIMEOUT_PREFIX)
+        if timeout != name and timeout not in TIMEOUT_NAMES.values():
+            raise invalid_argument(f"Invalid timeout type value: {timeout}.")
     initial = span(given.initial_interval) or limits.ACTIVITY_RETRY_INTERVAL
     maximum = span(given.maximum_interval)
     if initial < 0:
@@ -57,26 +67,21 @@ def filled(policy: RetryPolicy | None) -> RetryPolicy:
 
 
 def retryable(failure: Failure, policy: RetryPolicy) -> bool:
-    """Whether a failure may be followed by another attempt (temporalio/temporal: common/retrypolicy).
-
-    A timeout's type is named `TemporalTimeout:StartToClose` in a policy; only timeouts of one attempt are retried.
-    """
+    """Whether a failure permits another attempt, by what it is and by the policy's list of types that do not."""
     kind = failure.WhichOneof("failure_info")
-    if kind == "application_failure_info":
-        info = failure.application_failure_info
-        return not info.non_retryable and info.type not in policy.non_retryable_error_types
+    types = policy.non_retryable_error_types
+    if kind in ("canceled_failure_info", "terminated_failure_info"):
+        return False
     if kind == "timeout_failure_info":
-        name = _TIMEOUTS.get(failure.timeout_failure_info.timeout_type)
-        return name is not None and f"TemporalTimeout:{name}" not in policy.non_retryable_error_types
+        timeout = failure.timeout_failure_info.timeout_type
+        final = (TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE)
+        return timeout not in final and TIMEOUT_PREFIX + TIMEOUT_NAMES.get(timeout, "") not in types
     if kind == "server_failure_info":
         return not failure.server_failure_info.non_retryable
-    return kind not in ("canceled_failure_info", "terminated_failure_info")
-
-
-_TIMEOUTS = {
-    TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE: "StartToClose",
-    TimeoutType.TIMEOUT_TYPE_HEARTBEAT: "Heartbeat",
-}
+    if kind == "application_failure_info":
+        info = failure.application_failure_info
+        return not info.non_retryable and info.type not in types
+    return True
 
 
 def backoff(policy: RetryPolicy, attempt: int) -> int:

@@ -15,7 +15,7 @@ from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TerminatedFail
 
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import Code, StatusError, not_found
-from nexuskit.backend.history import activity, callback, nexus_operation, workflow
+from nexuskit.backend.history import activity_failures, callback, nexus_operation, workflow
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Callbacks:
     def _refused(tx: Transaction, waiting: Waiting, failure: Failure) -> None:
         row = callback.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is not None:
-            callback.refused(tx, row, activity.cut(failure), retryable=False)
+            callback.refused(tx, row, activity_failures.cut(failure), retryable=False)
 
 
 def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome) -> None:

@@ -15,7 +15,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
 
 from nexuskit.backend import limits, tokens
-from nexuskit.backend.history import activity, nexus_operation
+from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
@@ -185,7 +185,7 @@ class Operations:
             case Failed(failure):
                 nexus_operation.fail(tx, row, failure)
             case Refused(failure, True):
-                nexus_operation.attempt_failed(tx, row, activity.cut(failure))
+                nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure))
             case Refused(failure, _):
                 nexus_operation.fail(tx, row, failure)
 
