@@ -25,6 +25,7 @@ from temporalio.api.history.v1 import History, HistoryEvent
 from nexuskit.backend import limits
 from nexuskit.backend.agenda import Agenda, Waiting
 from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
+from nexuskit.backend.history import sizes
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info
 from nexuskit.backend.history.transaction import Successor, Transaction
@@ -263,8 +264,13 @@ class Engine:
         if resident.lost:
             raise StatusError(Code.UNAVAILABLE, "The database could not be written; ask again.")
         tx = self._transaction(resident.execution)
+        refusal: StatusError | None = None
         try:
             answer = decide(tx)
+            if too_large := sizes.exceeded(tx):
+                resident.execution.discard()
+                tx = self._transaction(resident.execution)
+                refusal = sizes.end(tx, too_large)
             follower = self._begin(resident, tx.successor) if tx.successor is not None else None
         except BaseException:
             resident.execution.discard()
@@ -273,6 +279,8 @@ class Engine:
         if follower is not None:
             self._settle(*follower)
             self._make_current(follower[0].execution)
+        if refusal is not None:
+            raise refusal
         return answer
 
     def _transaction(self, execution: Execution) -> Transaction:

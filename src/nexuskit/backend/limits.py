@@ -10,6 +10,8 @@ from nexuskit.backend.times import HOUR, MILLISECOND, SECOND
 # --- what a request may carry (Temporal: limit.blobSize.error, limit.maxIDLength, ...)
 PAYLOAD_SIZE = 2 * 1024 * 1024
 """An input, result, details or failure; Temporal's `limit.blobSize.error`."""
+PAYLOAD_WARN_SIZE = 512 * 1024
+"""A larger one is logged, and taken; Temporal's `limit.blobSize.warn`."""
 MEMO_SIZE = 2 * 1024 * 1024
 """A workflow's memo; Temporal's `limit.memoSize.error`."""
 ID_LENGTH = 1_000
@@ -34,6 +36,8 @@ HISTORY_EVENTS = 51_200
 """Events of one run before it is terminated; Temporal's `limit.historyCount.error`."""
 HISTORY_SIZE = 50 * 1024 * 1024
 """Bytes of one run's events; Temporal's `limit.historySize.error`."""
+PENDING_SIZE = 8 * 1024 * 1024
+"""Bytes of all that is pending in one run; Temporal's `limit.mutableStateSize.error`."""
 SUGGEST_CONTINUE_AS_NEW_EVENTS = 4_096
 """From here on workflow tasks suggest to continue as new; Temporal's `limit.historyCount.suggestContinueAsNew`."""
 SUGGEST_CONTINUE_AS_NEW_SIZE = 4 * 1024 * 1024

@@ -6,6 +6,7 @@ Fields that are harmless to ignore stand in one table, with the reason why.
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
+
+log = logging.getLogger("nexuskit.backend.frontend")
 
 HARMLESS: Mapping[str, str] = MappingProxyType(
     {
@@ -101,6 +104,8 @@ def check_size(field: str, message: Message, limit: int = limits.PAYLOAD_SIZE) -
     size = message.ByteSize()
     if size > limit:
         raise invalid_argument(f"Blob data size exceeds limit: {field} is {size} bytes, at most {limit}.")
+    if size > limits.PAYLOAD_WARN_SIZE:
+        log.warning("%s is %d bytes, more than %d; refused from %d on", field, size, limits.PAYLOAD_WARN_SIZE, limit)
 
 
 def check_span(field: str, length: Duration) -> int:

@@ -56,6 +56,9 @@ class Buffered(Row, frozen=True, omit_defaults=True):
     def index(self, info: Info) -> Index:
         return NOTHING
 
+    def weight(self) -> int:
+        return self.size
+
 
 class Held(Record, frozen=True):
     """An event was put with the waiting ones."""

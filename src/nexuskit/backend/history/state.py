@@ -13,6 +13,7 @@ leaves nothing behind, and the rows to be written are the ones laid over.
 from __future__ import annotations
 
 import copy
+import functools
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -153,6 +154,19 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
         """When it must be looked at, and where it waits: a pure function of the row."""
         raise NotImplementedError(f"{type(self).__name__} must say what is next")
 
+    def weight(self) -> int:
+        """About how many bytes it takes to keep."""
+        return ROW_WEIGHT + sum(len(getattr(self, name)) for name in _heavy_fields(type(self)))
+
+
+ROW_WEIGHT = 100
+"""What a row weighs beside its byte strings."""
+
+
+@functools.cache
+def _heavy_fields(row: type[Row]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(row) if field.type is bytes)
+
 
 R = TypeVar("R", bound=Row)
 
@@ -191,6 +205,14 @@ class Table(Generic[R]):
             return len(self.settled)
         return sum(1 for _ in self.items())
 
+    def growth(self) -> int:
+        """By how many bytes the running transaction makes it larger, or smaller."""
+        grown = 0
+        for key, row in self.changes.items():
+            before = self.settled.get(key)
+            grown += (row.weight() if row is not None else 0) - (before.weight() if before is not None else 0)
+        return grown
+
     def settle(self) -> None:
         for key, row in self.changes.items():
             if row is None:
@@ -212,7 +234,7 @@ class Change(NamedTuple):
 class Execution:
     """One run of a workflow. Only `apply` (see `transaction`) changes it, and only within a transaction."""
 
-    __slots__ = ("_saved", "_tables", "id", "info")
+    __slots__ = ("_saved", "_tables", "_weight", "id", "info")
 
     def __init__(self, id: int, info: Info) -> None:
         self.id = id
@@ -222,6 +244,7 @@ class Execution:
         self.info = info
         self._saved = copy.copy(info)
         self._tables: dict[str, Table[Row]] = {}
+        self._weight = 0
 
     def of(self, row: type[R]) -> Table[R]:
         """The table of the rows of one kind."""
@@ -246,8 +269,13 @@ class Execution:
             if (before := table.settled.get(key)) is not None or after is not None
         ]
 
+    def pending_size(self) -> int:
+        """About how many bytes all rows take, with the running transaction."""
+        return self._weight + sum(table.growth() for table in self._tables.values() if table.changes)
+
     def settle(self) -> None:
         """The running transaction holds: what it changed is how things are."""
+        self._weight = self.pending_size()
         for table in self._tables.values():
             if table.changes:
                 table.settle()

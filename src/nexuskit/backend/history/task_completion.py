@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.enums.v1 import CommandType, EventType, WorkflowTaskFailedCause
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.history import activity, buffer, workflow, workflow_task
 from nexuskit.backend.history.command import CommandError
@@ -120,13 +119,6 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
                     f"{name} must be the last command, {len(request.commands) - place - 1} follow it"
                 )
         tx.rules.commands[command.command_type](tx, command, completed_id)
-    info = tx.state.info
-    if info.running and (info.next_event_id > limits.HISTORY_EVENTS or info.history_size > limits.HISTORY_SIZE):
-        reason = (
-            f"Workflow history exceeds its limit: {info.next_event_id - 1} events, {info.history_size} bytes;"
-            f" at most {limits.HISTORY_EVENTS} events, {limits.HISTORY_SIZE} bytes. Continue as new before that."
-        )
-        workflow.terminate(tx, reason, SERVER)
 
 
 def _refuse(

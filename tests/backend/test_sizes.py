@@ -1,0 +1,98 @@
+"""A run that would become too large is ended instead, and whoever made it so is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from temporalio.api.common.v1 import Payload, Payloads
+
+from nexuskit.backend import limits
+from nexuskit.backend.engine import Resident
+from nexuskit.backend.errors import Code, StatusError
+from nexuskit.backend.history import activity, signal
+from nexuskit.backend.history.state import Execution, Info
+from tests.support.engine import Orders, orders
+from tests.support.world import schedule_activity, start_timer
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[Orders]:
+    async with orders(tmp_path / "nexus.db") as made:
+        yield made
+
+
+def send(backend: Orders, resident: Resident, size: int = 0) -> None:
+    sent = signal.Signal("go", Payloads(payloads=[Payload(data=b"x" * size)]), None, "somebody")
+    backend.engine.run(resident, lambda tx: signal.take(tx, sent))
+
+
+async def refused(backend: Orders, resident: Resident, size: int = 0) -> str:
+    with pytest.raises(StatusError) as caught:
+        send(backend, resident, size)
+    assert caught.value.code == Code.INVALID_ARGUMENT
+    await backend.idle()
+    return caught.value.message
+
+
+async def test_a_history_may_have_so_many_events_and_not_one_more(
+    backend: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HISTORY_EVENTS", 5)
+    resident = backend.start()
+    for _ in range(3):
+        send(backend, resident)
+    assert resident.execution.info.next_event_id - 1 == 5
+    message = await refused(backend, resident)
+    assert "Workflow history count exceeds limit." in message
+    assert "6 events, at most 5" in message
+    names = await backend.event_names(resident.execution.id)
+    assert names[-2:] == ["workflow_execution_signaled", "workflow_execution_terminated"]
+    assert len(names) == 6
+
+
+async def test_a_history_may_have_so_many_bytes_and_not_one_more(
+    backend: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident = backend.start()
+    send(backend, resident, 1000)
+    size = resident.execution.info.history_size
+    monkeypatch.setattr(limits, "HISTORY_SIZE", size)
+    assert "Workflow history size exceeds limit." in await refused(backend, resident)
+    assert not resident.execution.info.running
+
+
+async def test_what_is_pending_may_have_so_many_bytes(backend: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_SIZE", 10_000)
+    resident = backend.start()
+    backend.turn(resident, schedule_activity("a", start_to_close=100))
+    (key,) = (key for key, _ in resident.execution.of(activity.Activity).items())
+    row = backend.engine.run(resident, lambda tx: activity.start(tx, activity.Start(int(key), 1, "worker")))
+    assert row is not None
+
+    def beat(size: int) -> None:
+        details = Payloads(payloads=[Payload(data=b"x" * size)])
+        backend.engine.run(resident, lambda tx: activity.heartbeat(tx, row, details))
+
+    beat(9_000)
+    assert resident.execution.info.running
+    beat(9_000)  # in place of the ones before
+    with pytest.raises(StatusError, match="Workflow mutable state size exceeds limit"):
+        beat(10_001)
+    assert not resident.execution.info.running
+    assert resident.execution.pending_size() == 0
+
+
+async def test_the_size_of_what_is_pending_is_the_same_after_it_was_read_from_disk(backend: Orders) -> None:
+    resident = backend.start()
+    commands = [start_timer(f"timer-{number}", 1000) for number in range(10)]
+    backend.turn(resident, schedule_activity("a", start_to_close=100), *commands)
+    await backend.idle()
+    read = await backend.engine.store.reader.execution(resident.execution.id)
+    assert read is not None
+    assert read.pending_size() == resident.execution.pending_size() > 0
+
+
+def test_an_empty_execution_weighs_nothing() -> None:
+    assert Execution(1, Info("ns", "order", "run")).pending_size() == 0
