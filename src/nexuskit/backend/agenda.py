@@ -107,7 +107,7 @@ class Agenda:
             if resident is not None and index.due and self._is_left(resident, place, destination):
                 self._engine.run(resident, workflow_task.unstick)
             else:
-                self._engine.tasks.offer(destination, place, waiting)
+                self._engine.tasks.offer(destination, place, waiting, since=index.ready or None)
             return
         if resident is None or resident.settled:
             self.spawn(self._carry_out(effect, waiting), f"{place.kind} {place.key} of execution {place.execution}")

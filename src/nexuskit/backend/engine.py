@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from nexuskit.backend.clock import Clock
     from nexuskit.backend.history.transaction import Draw
+    from nexuskit.backend.nexus.tasks import NexusTask
     from nexuskit.backend.store.database import Database
     from nexuskit.backend.store.group import Group
     from nexuskit.backend.store.reader import Entry
@@ -327,7 +328,7 @@ class Engine:
             )
 
     @contextmanager
-    def handing(self, destination: Destination, key: Hashable, waiting: Waiting) -> Generator[None]:
+    def handing(self, destination: Destination, key: Hashable, waiting: Waiting | NexusTask) -> Generator[None]:
         """A task is on its way to a poller: should it not get there, it is the first in its queue again."""
         try:
             yield

@@ -80,6 +80,26 @@ STICKY_POLLED_WITHIN = 10 * SECOND
 """A sticky queue that nobody polled for so long is not waited for; `stickyPollerUnavailableWindow` there."""
 POLLED_QUEUES = 10_000
 """Queues of which it is remembered when they were last polled; beyond that, those not polled lately are forgotten."""
+POLLER_REMEMBERED = 300 * SECOND
+"""How long a poller is shown after its last poll; five minutes there too."""
+POLLERS_SEEN = 1_000
+"""Pollers that are shown of one queue, the newest; `pollerHistoryInitMaxSize` there."""
+TASKS_PER_SECOND = 100_000.0
+"""A task queue's rate limit that is none; `defaultTaskDispatchRPS` there."""
+WORKERS_LISTED = 10_000
+"""Workers whose heartbeats are kept, a few KB each; a million there, spread over many machines."""
+WORKER_REMEMBERED = 300 * SECOND
+"""How long a worker is listed after its last heartbeat; `matching.workerRegistryEntryTTL`."""
+WORKER_HEARTBEAT_SIZE = 64 * 1024
+"""A worker's heartbeat; SDKs send about a KB."""
+WORKER_PAGE_SIZE = 1_000
+"""Workers in a page at most: a heartbeat is about a KB, and a page one gRPC message."""
+WORKER_QUERY_SIZE = 10_000
+"""Bytes of a filter of workers."""
+CONFIGURED_QUEUES = 10_000
+"""Task queues with a rate limit of their own, about a KB each, all in memory."""
+WORKERS_ENDED = 10_000
+"""Workers that are remembered to have shut down; `shutdownWorkersCacheMaxSize` there."""
 HISTORY_LONG_POLL = 20 * SECOND
 """How long a poll for new history events waits; Temporal's `history.longPollExpirationInterval`."""
 POLL_MARGIN = 500 * MILLISECOND

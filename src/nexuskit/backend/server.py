@@ -21,6 +21,7 @@ from nexuskit.backend.frontend.grpc_server import start_grpc
 from nexuskit.backend.frontend.http_server import HttpServer
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.matching.workers import Workers
 from nexuskit.backend.namespaces import Namespace, Namespaces, check_name
 from nexuskit.backend.nexus.callbacks import Callbacks
 from nexuskit.backend.nexus.endpoints import Endpoints
@@ -29,6 +30,7 @@ from nexuskit.backend.nexus.tasks import NexusTasks
 from nexuskit.backend.services import Services
 from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.reader import read_everything
+from nexuskit.backend.task_queues import TaskQueues
 
 if TYPE_CHECKING:
     import os
@@ -161,6 +163,8 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     everything = await engine.store.reader.run(read_everything)
     namespaces = Namespaces(engine.store)
     namespaces.load(everything.namespaces)
+    task_queues = TaskQueues(engine.store, engine.tasks)
+    task_queues.load(everything.task_queues)
     endpoints = Endpoints(engine.store, namespaces)
     endpoints.load(everything.endpoints)
     meta = dict(everything.meta)
@@ -191,6 +195,8 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         namespaces=namespaces,
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
+        task_queues=task_queues,
+        workers=Workers(clock),
     )
 
 

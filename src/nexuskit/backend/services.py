@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nexuskit.backend.errors import not_found
+from nexuskit.backend.errors import Code, StatusError, not_found
 from nexuskit.backend.history import workflow_task
 
 if TYPE_CHECKING:
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from nexuskit.backend.draw import Draw
     from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.state import Destination
+    from nexuskit.backend.matching.workers import Workers
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.tasks import NexusTasks
+    from nexuskit.backend.task_queues import TaskQueues
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Services:
     namespaces: Namespaces
     endpoints: Endpoints
     nexus_tasks: NexusTasks
+    task_queues: TaskQueues
+    workers: Workers
 
     async def resident(self, token: tokens.TaskToken) -> Resident:
         """The execution that a task token names.
@@ -58,5 +62,10 @@ class Services:
     async def abandon_sticky_queue(self, destination: Destination) -> None:
         """Nobody polls a sticky queue any more: what waits in it goes to the workflow's own queue at once."""
         for waiting in self.engine.tasks.forget(destination):
-            resident = await self.engine.get(waiting.execution)
+            try:
+                resident = await self.engine.get(waiting.execution)
+            except StatusError as error:
+                if error.code != Code.NOT_FOUND:
+                    raise
+                continue  # it is gone, and its task with it
             self.engine.run(resident, workflow_task.leave_sticky)

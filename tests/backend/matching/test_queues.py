@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nexuskit.backend import limits
 from nexuskit.backend.history.state import Destination
-from nexuskit.backend.matching.queues import Matching
+from nexuskit.backend.matching.queues import Matching, Poller
 from nexuskit.backend.times import SECOND
 from tests.support.clock import NOW, FakeClock, settle
 
@@ -262,7 +262,7 @@ async def test_a_poll_that_was_served_at_once_counts_too(matching: Matching[str]
 
 async def test_a_queue_that_is_forgotten_was_never_polled_and_tells_what_waits_in_it(matching: Matching[str]) -> None:
     matching.offer(QUEUE, 0, "taken")
-    await at_once(matching)
+    await matching.take(QUEUE, 0, Poller(sticky=True))
     matching.offer(QUEUE, 1, "one")
     matching.offer(QUEUE, 2, "two")
     assert matching.forget(QUEUE) == ["one", "two"]
@@ -278,23 +278,27 @@ async def test_queues_that_were_not_polled_lately_are_forgotten_once_there_are_m
         matching.offer(Destination("workflow", "ns", f"sticky-{number}"), 1, "task")
         await at_once(matching, Destination("workflow", "ns", f"sticky-{number}"))
         clock.pass_time(SECOND)
-    assert len(matching._polled) <= 11
+    assert len(matching._queues) <= 22
     assert matching.polled(Destination("workflow", "ns", "sticky-49"), limits.STICKY_POLLED_WITHIN)
     assert not matching.polled(Destination("workflow", "ns", "sticky-1"), limits.STICKY_POLLED_WITHIN)
 
 
-async def test_a_queue_in_which_nobody_waits_takes_no_memory(matching: Matching[str], clock: FakeClock) -> None:
-    poller = await poll(matching)
+async def test_only_queues_in_which_somebody_waits_are_kept_however_many_there_are(
+    matching: Matching[str], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "POLLED_QUEUES", 4)
+    waiting = await poll(matching)
+    for other in OTHERS:
+        matching.offer(other, 1, "task")
+    clock.pass_time(limits.STICKY_POLLED_WITHIN)
+    for number in range(50):
+        matching.withdraw(Destination("workflow", "ns", f"idle-{number}"), 1)
+        matching.offer(Destination("workflow", "ns", f"idle-{number}"), 1, "task")
+        matching.withdraw(Destination("workflow", "ns", f"idle-{number}"), 1)
+    assert len(matching._queues) <= 8
+    assert [matching.backlog(other) for other in OTHERS] == [1, 1, 1]
     matching.offer(QUEUE, 1, "task")
-    await poller
-    matching.offer(OTHERS[0], 1, "task")
-    matching.withdraw(OTHERS[0], 1)
-    matching.offer(OTHERS[1], 1, "task")
-    await at_once(matching, OTHERS[1])
-    expired = await poll(matching, OTHERS[2])
-    clock.pass_time(60 * SECOND)
-    await expired
-    assert not matching._queues
+    assert await waiting == (1, "task")
 
 
 # --- the end
@@ -324,7 +328,7 @@ DESTINATIONS = st.sampled_from([QUEUE, OTHERS[0]])
 
 
 @dataclass
-class Poller:
+class Waiter:
     """One that waits: what it has been promised, and whether it will be there to take it."""
 
     queue: Destination
@@ -338,7 +342,7 @@ class Poller:
 class Expected:
     """What must be true of a queue."""
 
-    pollers: list[Poller] = field(default_factory=list)
+    pollers: list[Waiter] = field(default_factory=list)
     newest: dict[str, int] = field(default_factory=dict)
     """Key → the newest task of it that somebody must get."""
 
@@ -353,7 +357,7 @@ class Queues(RuleBasedStateMachine):
         self.matching: Matching[int] = Matching(self.clock)
         self.count = 0
         self.queues = {queue: Expected() for queue in (QUEUE, OTHERS[0])}
-        self.finished: list[Poller] = []
+        self.finished: list[Waiter] = []
         self.seen: set[int] = set()
 
     def teardown(self) -> None:
@@ -366,7 +370,7 @@ class Queues(RuleBasedStateMachine):
             self.let_the_loop_go_round()
             self.loop.close()
 
-    def waiting(self) -> list[Poller]:
+    def waiting(self) -> list[Waiter]:
         return [poller for queue in self.queues.values() for poller in queue.pollers]
 
     def run(self, work: Awaitable[Any]) -> Any:
@@ -380,7 +384,7 @@ class Queues(RuleBasedStateMachine):
                 queue.pollers.remove(poller)
                 self.check_outcome(queue, poller)
 
-    def check_outcome(self, queue: Expected, poller: Poller) -> None:
+    def check_outcome(self, queue: Expected, poller: Waiter) -> None:
         if poller.task.cancelled():
             assert poller.gone
             return
@@ -417,7 +421,7 @@ class Queues(RuleBasedStateMachine):
     def a_poller_comes(self, destination: Destination, seconds: int) -> None:
         until = self.clock.now() + seconds * SECOND
         task = self.loop.create_task(self.matching.take(destination, until))
-        self.queues[destination].pollers.append(Poller(destination, until, task))
+        self.queues[destination].pollers.append(Waiter(destination, until, task))
         self.let_the_loop_go_round()
 
     @precondition(lambda self: any(not poller.gone for poller in self.waiting()))

@@ -224,7 +224,7 @@ async def test_start_up_reads_namespaces_endpoints_and_keys(database: Database, 
 
 async def test_an_empty_database_has_nothing(reader: Reader) -> None:
     everything = await reader.run(read_everything)
-    assert everything == ([], [], {}, [], 0)
+    assert everything == ([], [], [], {}, [], 0)
 
 
 # --- batches

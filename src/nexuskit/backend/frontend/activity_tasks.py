@@ -34,7 +34,7 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import describe
+from nexuskit.backend.frontend import describe, polls
 from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import activity, activity_failures
 from nexuskit.backend.history.activity_failures import server_failure
@@ -63,10 +63,12 @@ async def poll(services: Services, call: Call, request: PollActivityTaskQueueReq
     check_text("Identity", request.identity, required=False)
     until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     destination = Destination("activity", namespace.id, request.task_queue.name)
-    while (taken := await services.engine.tasks.take(destination, until)) is not None:
+    while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
         key, waiting = taken[0], cast("Waiting", taken[1])
+        resident = await polls.execution(services, destination, key, waiting)
+        if resident is None:
+            continue
         with services.engine.handing(destination, key, waiting):
-            resident = services.engine.at_hand(waiting.execution) or await services.engine.get(waiting.execution)
             scheduled = await services.engine.event(resident, int(waiting.key))
         start = activity.Start(int(waiting.key), waiting.stamp, request.identity)
         row = services.engine.run(resident, lambda tx, start=start: activity.start(tx, start))

@@ -27,6 +27,7 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "binary_checksum": "names the worker's build; nothing here depends on it",
         "capabilities": "says what the client understands beyond what we send",
         "deployment": "names the worker's build; nothing here depends on it",
+        "include_system_workers": "there are none",
         "deployment_options": "versioning is not offered; workers without it say so in this field",
         "eager_worker_deployment_options": "versioning is not offered",
         "last_heartbeat_details": "kept where the attempt is retried",
@@ -35,10 +36,7 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "resource_id": "a hint for routing to a server; there is one",
         "security_token": "for a hook of the real server that is not there",
         "skip_archival": "there is no archive",
-        "task_queue_metadata": "a rate limit that a worker asks for; not applied yet",
         "worker_control_task_queue": "for commands to workers, which are not sent",
-        "worker_heartbeat": "for a list of workers, which is not kept yet",
-        "worker_instance_key": "for a list of workers, which is not kept yet",
         "worker_version": "versioning is not offered",
         "worker_version_capabilities": "versioning is not offered; workers without it say so in this field",
         "worker_version_stamp": "versioning is not offered",
@@ -59,6 +57,14 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
             {"query_results", "messages", "versioning_behavior", "page_number", "intermediate_page"}
         ),
         "RespondWorkflowTaskFailedRequest": frozenset({"messages"}),
+        "DescribeTaskQueueRequest": frozenset({"report_task_reachability"}),
+        "UpdateTaskQueueConfigRequest": frozenset(
+            {
+                "update_fairness_key_rate_limit_default",
+                "set_fairness_weight_overrides",
+                "unset_fairness_weight_overrides",
+            }
+        ),
         "RegisterNamespaceRequest": frozenset(
             {"history_archival_uri", "visibility_archival_uri", "is_global_namespace"}
         ),

@@ -113,7 +113,7 @@ def _described(namespace: Namespace) -> DescribeNamespaceResponse:
             description=namespace.description,
             owner_email=namespace.owner_email,
             data=namespace.data,
-            capabilities=NamespaceInfo.Capabilities(),
+            capabilities=NamespaceInfo.Capabilities(worker_heartbeats=True, worker_poll_complete_on_shutdown=True),
             limits=NamespaceInfo.Limits(
                 blob_size_limit_error=limits.PAYLOAD_SIZE, memo_size_limit_error=limits.MEMO_SIZE
             ),

@@ -17,6 +17,7 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend import polls
 from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus import failures
@@ -34,8 +35,14 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
     check_text("Identity", request.identity, required=False)
     until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     destination = Destination("nexus", namespace.id, request.task_queue.name)
-    while (taken := await services.engine.tasks.take(destination, until)) is not None:
-        task = cast("NexusTask", taken[1])
+    services.workers.record(namespace.id, request.worker_heartbeat)
+    while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
+        key, task = taken[0], cast("NexusTask", taken[1])
+        if not services.nexus_tasks.waits(task):
+            continue
+        # A poller that goes away just now is heard of here, and not after the answer, where the task would be lost.
+        with services.engine.handing(destination, key, task):
+            await services.engine.store.handed_over()
         if services.nexus_tasks.waits(task):
             return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=task.request)
     return PollNexusTaskQueueResponse()

@@ -15,13 +15,11 @@ from temporalio.api.workflowservice.v1 import (
     RespondWorkflowTaskCompletedResponse,
     RespondWorkflowTaskFailedRequest,
     RespondWorkflowTaskFailedResponse,
-    ShutdownWorkerRequest,
-    ShutdownWorkerResponse,
 )
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import activity_tasks
+from nexuskit.backend.frontend import activity_tasks, polls
 from nexuskit.backend.frontend.checks import check_fields, check_text
 from nexuskit.backend.history import task_completion, workflow_task
 from nexuskit.backend.history.activity import Activity
@@ -45,10 +43,11 @@ async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueReq
     check_text("Identity", request.identity, required=False)
     until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     destination = Destination("workflow", namespace.id, request.task_queue.name)
-    while (taken := await services.engine.tasks.take(destination, until)) is not None:
+    while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
         key, waiting = taken[0], cast("Waiting", taken[1])
-        with services.engine.handing(destination, key, waiting):
-            resident = services.engine.at_hand(waiting.execution) or await services.engine.get(waiting.execution)
+        resident = await polls.execution(services, destination, key, waiting)
+        if resident is None:
+            continue
         start = workflow_task.Start(waiting.stamp, request.identity)
         started = services.engine.run(resident, lambda tx, start=start: workflow_task.start(tx, start))
         if started is not None:
@@ -177,14 +176,6 @@ async def fail(
     services.engine.run(resident, decide)
     await services.engine.durable(resident)
     return RespondWorkflowTaskFailedResponse()
-
-
-async def shutdown_worker(services: Services, _: Call, request: ShutdownWorkerRequest) -> ShutdownWorkerResponse:
-    """ShutdownWorker: the worker's sticky queue is served no more, so what waits in it goes to any worker at once."""
-    namespace = services.namespaces.get(request.namespace)
-    if request.sticky_task_queue:
-        await services.abandon_sticky_queue(Destination("workflow", namespace.id, request.sticky_task_queue))
-    return ShutdownWorkerResponse()
 
 
 def _read_token(services: Services, namespace: str, raw: bytes) -> tokens.WorkflowTaskToken:

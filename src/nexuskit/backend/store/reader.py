@@ -50,6 +50,7 @@ class Everything(NamedTuple):
 
     namespaces: list[tuple[str, bytes]]
     endpoints: list[tuple[str, bytes]]
+    task_queues: list[tuple[str, str, str, bytes]]
     meta: dict[str, bytes]
     entries: list[Entry]
     last_execution: int
@@ -153,6 +154,7 @@ def read_everything(connection: sqlite3.Connection) -> Everything:
     return Everything(
         namespaces=list(connection.execute("SELECT name, body FROM namespaces")),
         endpoints=list(connection.execute("SELECT name, body FROM endpoints")),
+        task_queues=list(connection.execute("SELECT namespace, kind, queue, body FROM task_queues")),
         meta=dict(connection.execute("SELECT key, value FROM meta")),
         entries=entries,
         last_execution=connection.execute("SELECT coalesce(max(id), 0) FROM executions").fetchone()[0],

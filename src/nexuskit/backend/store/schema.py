@@ -8,7 +8,7 @@ making, so that what is written together lies together, and a file full of close
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 """The version that this code reads and writes, kept in the file's `PRAGMA user_version`."""
 
 _V1 = """
@@ -71,5 +71,15 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1,)
+_TASK_QUEUES = """
+CREATE TABLE task_queues (
+    namespace TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (namespace, kind, queue)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _TASK_QUEUES)
 """Step n brings a file of version n to version n + 1; the step and the new number commit together."""

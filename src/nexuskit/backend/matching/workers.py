@@ -1,0 +1,80 @@
+"""Workers as they describe themselves: their newest heartbeats, in memory, for as long as they come.
+
+A worker that says it has shut down is forgotten at once, one that says nothing after a while.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from temporalio.api.enums.v1 import WorkerStatus
+
+from nexuskit.backend import limits
+from nexuskit.backend.errors import invalid_argument, not_found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from temporalio.api.worker.v1 import WorkerHeartbeat
+
+    from nexuskit.backend.clock import Clock
+
+
+class _Heard(NamedTuple):
+    time: int
+    heartbeat: WorkerHeartbeat
+
+
+class Workers:
+    """The workers of all namespaces, by namespace id and the key of their instance."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard: OrderedDict[tuple[str, str], _Heard] = OrderedDict()
+        """Who was heard of longest ago comes first."""
+
+    def record(self, namespace_id: str, heartbeats: Iterable[WorkerHeartbeat]) -> None:
+        """What workers say of themselves.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT for one that is too large; those before it are kept.
+        """
+        now = self._clock.now()
+        for heartbeat in heartbeats:
+            size = heartbeat.ByteSize()
+            if size > limits.WORKER_HEARTBEAT_SIZE:
+                raise invalid_argument(
+                    f"WorkerHeartbeat exceeds size limit: {size} bytes, at most {limits.WORKER_HEARTBEAT_SIZE}."
+                )
+            place = (namespace_id, heartbeat.worker_instance_key)
+            if heartbeat.status == WorkerStatus.WORKER_STATUS_SHUTDOWN:
+                self._heard.pop(place, None)
+                continue
+            self._heard[place] = _Heard(now, heartbeat)
+            self._heard.move_to_end(place)
+        self._forget(now)
+
+    def all(self, namespace_id: str) -> list[WorkerHeartbeat]:
+        """The workers of a namespace, by the keys of their instances."""
+        self._forget(self._clock.now())
+        return [heard.heartbeat for place, heard in sorted(self._heard.items()) if place[0] == namespace_id]
+
+    def get(self, namespace_id: str, key: str) -> WorkerHeartbeat:
+        """One worker.
+
+        Raises:
+            StatusError: NOT_FOUND.
+        """
+        self._forget(self._clock.now())
+        heard = self._heard.get((namespace_id, key))
+        if heard is None:
+            raise not_found(f"Worker {key[: limits.ID_LENGTH // 4]} not found")
+        return heard.heartbeat
+
+    def _forget(self, now: int) -> None:
+        while self._heard:
+            place, heard = next(iter(self._heard.items()))
+            if len(self._heard) <= limits.WORKERS_LISTED and heard.time > now - limits.WORKER_REMEMBERED:
+                return
+            del self._heard[place]
