@@ -12,7 +12,17 @@ from nexuskit.backend.store.store import Store
 
 REFUSAL = "the disk is on fire"
 
-_TABLES = ("meta", "namespaces", "endpoints", "executions", "current_runs", "pending", "events")
+_TABLES = (
+    "meta",
+    "namespaces",
+    "endpoints",
+    "executions",
+    "current_runs",
+    "pending",
+    "events",
+    "removals",
+    "task_queues",
+)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import msgspec
 
 from nexuskit.backend import limits
 from nexuskit.backend.alarms import Alarms
-from nexuskit.backend.errors import StatusError
+from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import workflow_task
 from nexuskit.backend.history.rules import ROWS, RULES
 from nexuskit.backend.history.state import Destination, Index, Key
@@ -128,6 +128,9 @@ class Agenda:
         try:
             await effect(waiting)
         except Exception as error:
+            gone = isinstance(error, StatusError) and error.code == Code.NOT_FOUND
+            if gone and self._engine.at_hand(waiting.execution) is None:
+                return  # it was deleted
             # The disk failed, or we have a bug. What is on disk still says that this is to be done, so it is.
             log.error("%s %s of execution %d is tried again in %d s: %s", waiting.kind, waiting.key, waiting.execution,
                       limits.FAULT_PAUSE // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
@@ -153,7 +156,8 @@ class Agenda:
             try:
                 resident = await self._engine.get(key.execution)
             except Exception as error:  # noqa: BLE001, logged, and looked at again
-                self._fire_later(key, error)
+                if not (isinstance(error, StatusError) and error.code == Code.NOT_FOUND):  # else it was deleted
+                    self._fire_later(key, error)
                 return
             self._fire(resident, key)
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.clock import Clock
     from nexuskit.backend.history.transaction import Draw
     from nexuskit.backend.nexus.tasks import NexusTask
+    from nexuskit.backend.removal import Run
     from nexuskit.backend.store.database import Database
     from nexuskit.backend.store.group import Group
     from nexuskit.backend.store.reader import Entry
@@ -62,6 +63,7 @@ class Resident:
         "last_watchers",
         "lost",
         "new",
+        "removed",
         "ticket",
         "watchers",
     )
@@ -70,6 +72,7 @@ class Resident:
         self.execution = execution
         self.new = new
         self.lost = False
+        self.removed = False
         self.ticket: Ticket | None = None
         self.events: deque[Batch] = deque()
         self.events_size = 0
@@ -115,6 +118,8 @@ class Engine:
         self._loading: dict[int, asyncio.Future[Resident | None]] = {}
         self._currents: OrderedDict[tuple[str, str], int | None] = OrderedDict()
         self._known = KnownIds()
+        self._removed: set[int] = set()
+        """Runs that were removed, until the disk says so too."""
         self._next_execution = 1
         self.stopping = False
         """Whether long polls are to end."""
@@ -171,7 +176,7 @@ class Engine:
 
     async def _load(self, number: int) -> Resident | None:
         execution = await self.store.reader.execution(number)
-        if execution is None:
+        if execution is None or number in self._removed:
             return None
         resident = Resident(execution)
         self._keep(resident)
@@ -195,6 +200,7 @@ class Engine:
             if not self._known.may_have_run(namespace, workflow_id):
                 return None
             number = await self.store.reader.current_run(namespace, workflow_id)
+            number = None if number in self._removed else number
             if place not in self._currents:  # a run may have been started meanwhile
                 self._currents[place] = number
                 while len(self._currents) > 2 * limits.CACHED_EXECUTIONS and self._forget_oldest_current():
@@ -264,6 +270,8 @@ class Engine:
         """
         if resident.lost:
             raise StatusError(Code.UNAVAILABLE, "The database could not be written; ask again.")
+        if resident.removed:
+            raise not_found(f"workflow execution not found: run {resident.execution.info.run_id} was deleted")
         tx = self._transaction(resident.execution)
         refusal: StatusError | None = None
         try:
@@ -326,6 +334,43 @@ class Engine:
             self.agenda.enter(
                 execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING
             )
+
+    def remove(self, run: Run) -> None:
+        """A run is no more, for whoever asks from now on; what it had to do is not done. Its events go separately."""
+        number, place = run.number, (run.namespace, run.workflow_id)
+        group, ticket = self.store.group()
+        group.remove_execution(number, *place)
+        self._removed.add(number)
+        if self._currents.get(place) == number:
+            self._currents[place] = None
+        resident = self.at_hand(number)
+        if resident is not None:
+            info = resident.execution.info
+            for kind, key, row in list(resident.execution.rows()):
+                self.agenda.enter(number, kind, key, row.index(info), NOTHING)
+            resident.removed = True
+            resident.ticket = ticket
+            self._residents.pop(number, None)
+            self._alive.pop(number, None)
+            self._by_run.pop(info.run_id, None)
+            self._wake(resident)
+        group.after(lambda: self._removal_ended(number))
+        group.on_failure(lambda: self._revert_removal(place, number, resident))
+
+    def _removal_ended(self, number: int) -> None:
+        flight = self._loading.get(number)
+        if flight is None:
+            self._removed.discard(number)
+        else:  # it may have read the disk before
+            flight.add_done_callback(lambda _: self._removed.discard(number))
+
+    def _revert_removal(self, place: tuple[str, str], number: int, resident: Resident | None) -> None:
+        self._removed.discard(number)
+        if place in self._currents and self._currents[place] is None:
+            del self._currents[place]
+        if resident is not None:
+            resident.lost = True
+            self._read_again(number)
 
     @contextmanager
     def handing(self, destination: Destination, key: Hashable, waiting: Waiting | NexusTask) -> Generator[None]:

@@ -147,6 +147,17 @@ RETENTION_DEFAULT = 72 * HOUR
 NAMESPACE_PAGE_SIZE = 100
 """Namespaces in a page where the request names no size."""
 
+REMOVAL_RUNS = 50
+"""Runs that one commit group removes at most, so that who waits for the group hardly notices."""
+REMOVAL_ROWS = 400
+"""Rows of events that one commit group removes at most."""
+REMOVAL_SIZE = 2 * 1024 * 1024
+"""Their bytes."""
+REMOVAL_PAUSE = 50 * MILLISECOND
+"""Between two such groups: others write meanwhile."""
+REMOVAL_WAITS = 1 * SECOND
+"""A run that is deleted and waits for something is looked at again then."""
+
 # --- the backend's own
 CACHED_EXECUTIONS = 2_000
 """Executions kept in memory, least recently used out first; about 5 KB each without their events."""

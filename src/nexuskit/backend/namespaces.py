@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 from temporalio.api.enums.v1 import NamespaceState
-from temporalio.api.errordetails.v1 import NamespaceAlreadyExistsFailure, NamespaceNotFoundFailure
+from temporalio.api.errordetails.v1 import (
+    NamespaceAlreadyExistsFailure,
+    NamespaceInvalidStateFailure,
+    NamespaceNotFoundFailure,
+)
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
@@ -15,6 +21,10 @@ from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_fou
 if TYPE_CHECKING:
     from nexuskit.backend.store.store import Store, Ticket
 
+DELETED_SUFFIX_LENGTH = 5
+"""Characters of its id that the name of a deleted namespace ends with, so that its old name is free."""
+
+REMOVE = "DELETE FROM namespaces WHERE id = ?"
 PUT = "INSERT OR REPLACE INTO namespaces (id, name, body) VALUES (?, ?, ?)"
 
 SYSTEM = "temporal-system"
@@ -54,6 +64,23 @@ class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
     data: dict[str, str] = {}
     state: int = int(NamespaceState.NAMESPACE_STATE_REGISTERED)
     created: int = 0
+
+
+_REGISTERED = (NamespaceState.NAMESPACE_STATE_REGISTERED,)
+_USED = (NamespaceState.NAMESPACE_STATE_REGISTERED, NamespaceState.NAMESPACE_STATE_DEPRECATED)
+STATES: Mapping[str, tuple[NamespaceState.ValueType, ...]] = MappingProxyType(
+    {
+        "StartWorkflowExecution": _REGISTERED,
+        "SignalWithStartWorkflowExecution": _REGISTERED,
+        "ExecuteMultiOperation": _REGISTERED,
+        "StartActivityExecution": _REGISTERED,
+    }
+)
+"""Call → the states that its namespace may be in, where they are not those of most calls."""
+STATELESS = frozenset(
+    {"RegisterNamespace", "DescribeNamespace", "UpdateNamespace", "DeprecateNamespace", "DeleteNamespace"}
+)
+"""Calls that are about a namespace, in whatever state."""
 
 
 class Namespaces:
@@ -97,6 +124,25 @@ class Namespaces:
             raise not_found(f"Namespace {shown} is not found.", NamespaceNotFoundFailure(namespace=shown))
         return found
 
+    def check_state(self, method: str, name: str) -> None:
+        """The namespace that a call names is in a state that allows it; one that is not there is for others to refuse.
+
+        Raises:
+            StatusError: FAILED_PRECONDITION, with `NamespaceInvalidStateFailure`.
+        """
+        namespace = self._by_name.get(name)
+        if namespace is None or namespace.state == _REGISTERED[0] or method in STATELESS:
+            return
+        allowed = STATES.get(method, _USED)
+        if namespace.state not in allowed:
+            state = NamespaceState.ValueType(namespace.state)
+            names = " or ".join(_shown(each) for each in allowed)
+            raise StatusError(
+                Code.FAILED_PRECONDITION,
+                f"Namespace has invalid state: {_shown(state)}. Must be {names}.",
+                [NamespaceInvalidStateFailure(namespace=name, state=state, allowed_states=allowed)],
+            )
+
     def has(self, name: str) -> bool:
         """Whether there is a namespace of that name."""
         return name in self._by_name
@@ -120,8 +166,18 @@ class Namespaces:
         """One of them, as it is now."""
         return self._put(namespace)
 
+    def remove(self, id: str) -> Ticket:
+        """It is no more. The ticket tells when it is gone from the disk."""
+        before = self.get_by_id(id)
+        self._forget(before)
+        group, ticket = self._store.group()
+        group.add(REMOVE, (id,), undo=lambda: self._set(before))
+        return ticket
+
     def _put(self, namespace: Namespace) -> Ticket:
         before = self._by_id.get(namespace.id)
+        if before is not None:
+            self._forget(before)  # it may be called otherwise now
         self._set(namespace)
         group, ticket = self._store.group()
         body = msgspec.msgpack.encode(namespace)
@@ -129,14 +185,20 @@ class Namespaces:
         return ticket
 
     def _revert(self, namespace: Namespace, before: Namespace | None) -> None:
+        self._forget(namespace)
         if before is not None:
             self._set(before)
-        else:
-            self._by_name.pop(namespace.name, None)
-            self._by_id.pop(namespace.id, None)
-            self.ids.pop(namespace.name, None)
+
+    def _forget(self, namespace: Namespace) -> None:
+        self._by_name.pop(namespace.name, None)
+        self.ids.pop(namespace.name, None)
+        self._by_id.pop(namespace.id, None)
 
     def _set(self, namespace: Namespace) -> None:
         self._by_name[namespace.name] = namespace
         self.ids[namespace.name] = namespace.id
         self._by_id[namespace.id] = namespace
+
+
+def _shown(state: NamespaceState.ValueType) -> str:
+    return NamespaceState.Name(state).removeprefix("NAMESPACE_STATE_").title()

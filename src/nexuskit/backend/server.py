@@ -27,6 +27,7 @@ from nexuskit.backend.nexus.callbacks import Callbacks
 from nexuskit.backend.nexus.endpoints import Endpoints
 from nexuskit.backend.nexus.operations import Operations
 from nexuskit.backend.nexus.tasks import NexusTasks
+from nexuskit.backend.removal import Remover
 from nexuskit.backend.services import Services
 from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.reader import read_everything
@@ -104,6 +105,7 @@ class Backend:
         self._services.engine.end_polls()
         await self._grpc_server.stop(GRACE_S)
         await self._http_server.stop()
+        self._services.remover.close()
         await self._services.engine.close()
 
 
@@ -184,6 +186,8 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     engine.agenda.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
     engine.agenda.effects |= transfers.effects(engine)
     engine.resume(everything.entries, everything.last_execution)
+    remover = Remover(engine, namespaces, task_queues)
+    remover.wake()
     return Services(
         version=nexuskit.__version__,
         cluster_id=meta["cluster_id"].decode(),
@@ -197,6 +201,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         nexus_tasks=nexus_tasks,
         task_queues=task_queues,
         workers=Workers(clock),
+        remover=remover,
     )
 
 

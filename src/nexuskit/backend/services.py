@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.tasks import NexusTasks
+    from nexuskit.backend.removal import Remover
     from nexuskit.backend.task_queues import TaskQueues
 
 
@@ -44,6 +45,7 @@ class Services:
     nexus_tasks: NexusTasks
     task_queues: TaskQueues
     workers: Workers
+    remover: Remover
 
     async def resident(self, token: tokens.TaskToken) -> Resident:
         """The execution that a task token names.

@@ -65,6 +65,7 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
                 "unset_fairness_weight_overrides",
             }
         ),
+        "DeleteNamespaceRequest": frozenset({"namespace_delete_delay"}),
         "RegisterNamespaceRequest": frozenset(
             {"history_archival_uri", "visibility_archival_uri", "is_global_namespace"}
         ),

@@ -118,6 +118,7 @@ def _method(
             # No deadline is a very long one on the wire, and None in gRPC's Python.
             deadline = clock.now() + int(left * SECOND) if left and left < limits.DEADLINE_MAX_S else 0
             message = _decode(request_class, raw, name)
+            services.namespaces.check_state(name, getattr(message, "namespace", ""))
             answer = await handler(services, Call(name, tuple(context.invocation_metadata() or ()), deadline), message)
             return answer.SerializeToString()
         except StatusError as error:

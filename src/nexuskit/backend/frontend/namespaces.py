@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,6 +11,8 @@ from temporalio.api.enums.v1 import NamespaceState
 from temporalio.api.namespace.v1 import NamespaceConfig, NamespaceInfo
 from temporalio.api.replication.v1 import ClusterReplicationConfig, NamespaceReplicationConfig
 from temporalio.api.workflowservice.v1 import (
+    DeprecateNamespaceRequest,
+    DeprecateNamespaceResponse,
     DescribeNamespaceRequest,
     DescribeNamespaceResponse,
     ListNamespacesRequest,
@@ -20,7 +24,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend import limits, tokens
-from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.frontend.checks import check_fields
 from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.namespaces import Namespace, check_name
@@ -29,6 +33,18 @@ from nexuskit.backend.times import HOUR, duration, span
 if TYPE_CHECKING:
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.services import Services
+
+
+NEXT_STATES: Mapping[int, tuple[NamespaceState.ValueType, ...]] = MappingProxyType(
+    {
+        NamespaceState.NAMESPACE_STATE_REGISTERED: (
+            NamespaceState.NAMESPACE_STATE_DEPRECATED,
+            NamespaceState.NAMESPACE_STATE_DELETED,
+        ),
+        NamespaceState.NAMESPACE_STATE_DEPRECATED: (NamespaceState.NAMESPACE_STATE_DELETED,),
+    }
+)
+"""State → those that may follow it; there is no way back."""
 
 
 async def register(services: Services, _: Call, request: RegisterNamespaceRequest) -> RegisterNamespaceResponse:
@@ -66,7 +82,13 @@ async def list_all(services: Services, _: Call, request: ListNamespacesRequest) 
         if request.next_page_token
         else ""
     )
-    rest = [each for each in services.namespaces.all() if each.name > after]
+    deleted = NamespaceState.NAMESPACE_STATE_DELETED
+    shown = services.namespaces.all()
+    rest = [
+        each
+        for each in shown
+        if each.name > after and (request.namespace_filter.include_deleted or each.state != deleted)
+    ]
     page = rest[:size]
     more = tokens.write(tokens.NamePage(page[-1].name)) if len(rest) > len(page) else b""
     return ListNamespacesResponse(namespaces=[_described(each) for each in page], next_page_token=more)
@@ -83,17 +105,49 @@ async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -
             description=info.description or namespace.description,
             owner_email=info.owner_email or namespace.owner_email,
             data={**namespace.data, **info.data},
+            state=_next_state(namespace, info.state),
         )
     if request.config.HasField("workflow_execution_retention_ttl"):
         retention = _retention(span(request.config.workflow_execution_retention_ttl))
         namespace = msgspec.structs.replace(namespace, retention=retention)
+    check_config(request.config)
     await services.namespaces.change(namespace).wait()
+    services.remover.wake()
     described = _described(namespace)
     return UpdateNamespaceResponse(
         namespace_info=described.namespace_info,
         config=described.config,
         replication_config=described.replication_config,
     )
+
+
+async def deprecate(services: Services, _: Call, request: DeprecateNamespaceRequest) -> DeprecateNamespaceResponse:
+    """DeprecateNamespace: no workflow starts in it any more; those that run go on."""
+    namespace = services.namespaces.get(request.namespace)
+    state = int(NamespaceState.NAMESPACE_STATE_DEPRECATED)
+    await services.namespaces.change(msgspec.structs.replace(namespace, state=state)).wait()
+    return DeprecateNamespaceResponse()
+
+
+def check_config(config: NamespaceConfig) -> None:
+    """Nothing is set that is not honoured.
+
+    Raises:
+        StatusError: UNIMPLEMENTED.
+    """
+    for field, _ in config.ListFields():
+        if field.name != "workflow_execution_retention_ttl":
+            raise unimplemented(f"NamespaceConfig.{field.name} is set, and not served by this backend")
+
+
+def _next_state(namespace: Namespace, wanted: NamespaceState.ValueType) -> int:
+    if wanted in (NamespaceState.NAMESPACE_STATE_UNSPECIFIED, namespace.state):
+        return namespace.state
+    if wanted not in NEXT_STATES.get(namespace.state, ()):
+        raise invalid_argument("Invalid namespace state update.")
+    if wanted == NamespaceState.NAMESPACE_STATE_DELETED:
+        raise unimplemented("update_info.state DELETED is not served by this backend: DeleteNamespace is")
+    return int(wanted)
 
 
 def _retention(value: int) -> int:

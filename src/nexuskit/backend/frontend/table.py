@@ -12,6 +12,7 @@ from typing import Any
 from nexuskit.backend.frontend import (
     activity_control,
     activity_tasks,
+    deletion,
     describe,
     endpoints,
     histories,
@@ -37,6 +38,7 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "DescribeNamespace": namespaces.describe,
         "ListNamespaces": namespaces.list_all,
         "UpdateNamespace": namespaces.update,
+        "DeprecateNamespace": namespaces.deprecate,
         "StartWorkflowExecution": workflows.start,
         "SignalWorkflowExecution": signals.signal_workflow,
         "SignalWithStartWorkflowExecution": signals.signal_with_start,
@@ -44,6 +46,7 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "TerminateWorkflowExecution": signals.terminate,
         "ResetWorkflowExecution": resets.reset_workflow,
         "GetWorkflowExecutionHistoryReverse": histories.get_reverse,
+        "DeleteWorkflowExecution": deletion.delete_workflow,
         "DescribeWorkflowExecution": describe.describe,
         "GetWorkflowExecutionHistory": histories.get,
         "PollWorkflowTaskQueue": workflow_tasks.poll,
@@ -88,6 +91,7 @@ OPERATOR_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "ListNexusEndpoints": endpoints.list_all,
         "UpdateNexusEndpoint": endpoints.update,
         "DeleteNexusEndpoint": endpoints.delete,
+        "DeleteNamespace": deletion.delete_namespace,
     }
 )
 """temporal.api.operatorservice.v1.OperatorService"""

@@ -36,6 +36,14 @@ PUT_ROW = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 REMOVE_ROW = "DELETE FROM pending WHERE execution = ? AND kind = ? AND key = ?"
+REMOVE_CURRENT = "DELETE FROM current_runs WHERE namespace = ? AND workflow_id = ? AND execution = ?"
+REMOVE_EXECUTION = (
+    "DELETE FROM pending WHERE execution = ?",
+    "DELETE FROM executions WHERE id = ?",
+    # Its events are many, and follow later: see `removal`.
+    "INSERT OR REPLACE INTO removals (execution, whole) VALUES (?, 0)",
+)
+"""What is to be done to each table when a run is removed, by its number."""
 PUT_EVENTS = "INSERT INTO events (execution, first_id, last_id, body) VALUES (?, ?, ?, ?)"
 
 
@@ -70,12 +78,13 @@ class Group:
     def __init__(self) -> None:
         self.executions: dict[int, _Touched] = {}
         self._current: dict[tuple[str, str], int] = {}
+        self._removed: list[tuple[str, str, int]] = []
         self._others: list[tuple[str, tuple[Any, ...]]] = []
         self._undo: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.executions or self._current or self._others)
+        return bool(self.executions or self._current or self._removed or self._others)
 
     def add_execution(
         self, execution: Execution, changes: Iterable[Change], written: Sequence[Batch], *, new: bool
@@ -94,6 +103,10 @@ class Group:
     def set_current(self, namespace: str, workflow_id: str, execution: int) -> None:
         """That execution is the newest run of the workflow id."""
         self._current[namespace, workflow_id] = execution
+
+    def remove_execution(self, number: int, namespace: str, workflow_id: str) -> None:
+        """A run is no more, but for its events."""
+        self._removed.append((namespace, workflow_id, number))
 
     def add(self, sql: str, parameters: tuple[Any, ...], undo: Callable[[], None] | None = None) -> None:
         """One more statement; `undo` reverts what was changed in memory with it, should the group fail."""
@@ -140,6 +153,10 @@ class Group:
                     by_sql.setdefault(REMOVE_ROW, []).append((touched.execution.id, kind, key))
         if self._current:
             by_sql[SET_CURRENT] = [(*place, execution) for place, execution in self._current.items()]
+        if self._removed:
+            by_sql[REMOVE_CURRENT] = list(self._removed)
+            for sql in REMOVE_EXECUTION:
+                by_sql[sql] = [(number,) for _, _, number in self._removed]
         return [*by_sql.items(), *((sql, [parameters]) for sql, parameters in self._others)]
 
 

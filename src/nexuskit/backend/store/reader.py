@@ -36,6 +36,14 @@ WHERE due > 0 OR destination IS NOT NULL
 """
 
 
+# The events of a run that was removed may be there still, under its number.
+_LAST = """
+SELECT max(
+    (SELECT coalesce(max(id), 0) FROM executions), (SELECT coalesce(max(execution), 0) FROM removals)
+)
+"""
+
+
 class Entry(NamedTuple):
     """A pending row's place in the index."""
 
@@ -157,5 +165,5 @@ def read_everything(connection: sqlite3.Connection) -> Everything:
         task_queues=list(connection.execute("SELECT namespace, kind, queue, body FROM task_queues")),
         meta=dict(connection.execute("SELECT key, value FROM meta")),
         entries=entries,
-        last_execution=connection.execute("SELECT coalesce(max(id), 0) FROM executions").fetchone()[0],
+        last_execution=connection.execute(_LAST).fetchone()[0],
     )

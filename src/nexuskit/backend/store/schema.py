@@ -8,7 +8,7 @@ making, so that what is written together lies together, and a file full of close
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 """The version that this code reads and writes, kept in the file's `PRAGMA user_version`."""
 
 _V1 = """
@@ -81,5 +81,14 @@ CREATE TABLE task_queues (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1, _TASK_QUEUES)
+_REMOVALS = """
+CREATE TABLE removals (
+    execution INTEGER PRIMARY KEY,
+    whole INTEGER NOT NULL
+);
+CREATE INDEX executions_by_close ON executions (namespace, close_time) WHERE close_time > 0;
+"""
+"""`removals`: runs of which something is still to be removed, all (`whole`) or what is left of their events."""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _TASK_QUEUES, _REMOVALS)
 """Step n brings a file of version n to version n + 1; the step and the new number commit together."""
