@@ -15,7 +15,7 @@ from nexuskit.backend import limits
 from nexuskit.backend.agenda import Waiting
 from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import callback, workflow
+from nexuskit.backend.history import callback, start, workflow
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.state import Info
 from nexuskit.backend.namespaces import Namespace, Namespaces
@@ -332,7 +332,7 @@ async def test_a_namespace_goes_with_all_its_runs_and_no_others(kept: Kept, monk
     other = Namespace(id="other", name="payments")
     await kept.namespaces.add(other).wait()
     info = Info(namespace_id="other", workflow_id="order", run_id=kept.engine.draw.run_id(kept.clock.now()))
-    kept.engine.create(info, lambda tx: workflow.apply_requested(tx.state, workflow.Requested("r")))
+    kept.engine.create(info, lambda tx: start.apply_requested(tx.state, start.Requested("r")))
     for number in range(5):
         await kept.closed(f"closed-{number}")
         await kept.orders.started(f"open-{number}", start_timer("t", 60))
