@@ -17,6 +17,7 @@ _TABLES = (
     "namespaces",
     "endpoints",
     "executions",
+    "attributes",
     "current_runs",
     "pending",
     "events",

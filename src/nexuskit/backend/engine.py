@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexuskit.backend.clock import Clock
-    from nexuskit.backend.history.transaction import Draw
+    from nexuskit.backend.history.transaction import Catalogue, Draw
     from nexuskit.backend.nexus.tasks import NexusTask
     from nexuskit.backend.removal import Run
     from nexuskit.backend.store.database import Database
@@ -110,6 +110,8 @@ class Engine:
         """Name → id of every Nexus endpoint; kept by the registry."""
         self.namespaces: Mapping[str, str] = {}
         """Name → id of every namespace; likewise."""
+        self.catalogues: Mapping[str, Catalogue] = {}
+        """Id of every namespace → the search attributes it has; kept by the registry."""
         self.agenda = Agenda(self)
         self._residents: OrderedDict[int, Resident] = OrderedDict()
         # An execution that left the cache while somebody works on it is found again, never loaded a second time.
@@ -293,7 +295,9 @@ class Engine:
         return answer
 
     def _transaction(self, execution: Execution) -> Transaction:
-        return Transaction(RULES, execution, self.clock.now(), self.draw, self.endpoints, self.namespaces)
+        return Transaction(
+            RULES, execution, self.clock.now(), self.draw, self.endpoints, self.namespaces, self.catalogues
+        )
 
     def _begin(self, ended: Resident, successor: Successor) -> tuple[Resident, list[HistoryEvent]]:
         """The run that follows one which has just ended: both are settled, or neither."""

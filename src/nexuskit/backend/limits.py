@@ -31,6 +31,13 @@ USER_METADATA_SUMMARY_SIZE = 400
 USER_METADATA_DETAILS_SIZE = 20_000
 """Temporal's `limit.userMetadataDetailsSize`."""
 
+SEARCH_ATTRIBUTES = 100
+"""Search attributes in one request; Temporal's `frontend.searchAttributesNumberOfKeysLimit`."""
+SEARCH_ATTRIBUTE_SIZE = 2 * 1024
+"""The value of one, as it is encoded; Temporal's `frontend.searchAttributesSizeOfValueLimit`."""
+SEARCH_ATTRIBUTES_SIZE = 40 * 1024
+"""All of one run; Temporal's `frontend.searchAttributesTotalSizeLimit`."""
+
 # --- what one execution may hold
 HISTORY_EVENTS = 51_200
 """Events of one run before it is terminated; Temporal's `limit.historyCount.error`."""
@@ -157,6 +164,29 @@ REMOVAL_PAUSE = 50 * MILLISECOND
 """Between two such groups: others write meanwhile."""
 REMOVAL_WAITS = 1 * SECOND
 """A run that is deleted and waits for something is looked at again then."""
+
+# --- lists
+LIST_PAGE_SIZE = 1_000
+"""Executions in a page, at most and where the request names no size; Temporal's `frontend.visibilityMaxPageSize`."""
+LIST_PAGE_BYTES = 1024 * 1024
+"""Bytes after which a page ends: memos may be large, and a page must fit into one gRPC message."""
+LIST_WORK = 20_000_000
+"""Instructions of SQLite's machine that one list or count may take, about ten for a row that is read: some hundred
+thousand rows, or half a second. A filter that needs more is refused rather than let the disk be busy with it."""
+LIST_WORK_FIRST = 100_000
+"""The same for a first try, in the order of the list, where an index could be read instead."""
+FILTER_LENGTH = 64 * 1024
+"""Characters of a filter."""
+FILTER_CONDITIONS = 500
+"""Conditions of a filter: SQLite takes expressions up to 1,000 deep."""
+FILTER_DEPTH = 50
+"""Parentheses and NOTs within each other in a filter."""
+FILTER_VALUES = 2_000
+"""Values of a filter, those in lists counted one by one."""
+FILTER_STREAMS = 500
+"""Places of an index that one list reads side by side: values of a list, times statuses."""
+CUSTOM_ATTRIBUTES = 200
+"""Custom search attributes of one namespace. Temporal has 28 on SQL databases, and more elsewhere."""
 
 # --- the backend's own
 CACHED_EXECUTIONS = 2_000

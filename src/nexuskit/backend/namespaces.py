@@ -19,6 +19,8 @@ from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nexuskit.backend.store.store import Store, Ticket
 
 DELETED_SUFFIX_LENGTH = 5
@@ -54,7 +56,10 @@ def check_name(name: str) -> None:
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One namespace. `retention` in ns; `state` is a `NamespaceState`."""
+    """One namespace. `retention` in ns; `state` is a `NamespaceState`; `search_attributes` are its custom ones.
+
+    Of those, name → type (`IndexedValueType`).
+    """
 
     id: str
     name: str
@@ -64,6 +69,7 @@ class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
     data: dict[str, str] = {}
     state: int = int(NamespaceState.NAMESPACE_STATE_REGISTERED)
     created: int = 0
+    search_attributes: dict[str, int] = {}
 
 
 _REGISTERED = (NamespaceState.NAMESPACE_STATE_REGISTERED,)
@@ -92,6 +98,11 @@ class Namespaces:
         self._by_id: dict[str, Namespace] = {}
         self.ids: dict[str, str] = {}
         """Name → id of each."""
+
+    @property
+    def by_id(self) -> Mapping[str, Namespace]:
+        """Id → namespace, as they are at any moment."""
+        return self._by_id
 
     def load(self, bodies: list[tuple[str, bytes]]) -> None:
         """Take what is on disk."""

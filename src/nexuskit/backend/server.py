@@ -182,6 +182,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     nexus_tasks = NexusTasks(engine.tasks, clock, draw)
     engine.endpoints = endpoints.ids
     engine.namespaces = namespaces.ids
+    engine.catalogues = namespaces.by_id
     engine.agenda.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
     engine.agenda.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
     engine.agenda.effects |= transfers.effects(engine)

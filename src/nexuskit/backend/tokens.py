@@ -69,6 +69,20 @@ class NamePage(msgspec.Struct, frozen=True, array_like=True, tag=True):
     after: str
 
 
+class ListPage(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Where to go on in a list of executions: after this one.
+
+    Attributes:
+        listed, start_time, number: where it stands in the order of lists.
+        value: what it has of the attribute that the list is sorted by, if it is.
+    """
+
+    listed: Number
+    start_time: Number
+    number: Number
+    value: str | int | float | None = None
+
+
 class CallbackToken(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Names the operation that a completion is for."""
 

@@ -22,7 +22,18 @@ from nexuskit.backend.store import database as module
 from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.schema import MIGRATIONS, VERSION
 
-OURS = {"meta", "namespaces", "endpoints", "executions", "current_runs", "pending", "events", "task_queues", "removals"}
+OURS = {
+    "meta",
+    "namespaces",
+    "endpoints",
+    "executions",
+    "attributes",
+    "current_runs",
+    "pending",
+    "events",
+    "task_queues",
+    "removals",
+}
 
 HOLD = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]):\n  print('held', flush=True)\n  sys.stdin.read()"
 

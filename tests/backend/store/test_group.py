@@ -30,7 +30,7 @@ from nexuskit.backend.store.group import (
     Group,
     batches,
 )
-from nexuskit.backend.store.schema import MIGRATIONS
+from nexuskit.backend.store.schema import MIGRATIONS, OPEN, add_functions
 
 COMPLETED = int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED)
 
@@ -164,7 +164,9 @@ def test_a_new_run_is_inserted_once_as_it_is_last() -> None:
     statements = dict(group.statements())
     assert set(statements) == {INSERT_EXECUTION, PUT_EVENTS, PUT_ROW}
     ((*columns, info),) = statements[INSERT_EXECUTION]
-    assert columns == [7, "ns", "order-7", "run-7", "PlaceOrder", 1, 0, 0]
+    assert columns[:6] == [7, "ns", "ns", "order-7", "run-7", "PlaceOrder"]
+    assert columns[7:12] == [1, 0, 0, 0, OPEN]  # status, start, execution, close, place in the list
+    assert columns[12:] == [None] * 8
     assert msgspec.msgpack.decode(info, type=Info) == order.info
 
 
@@ -175,7 +177,7 @@ def test_a_run_that_starts_and_closes_in_one_group_is_inserted_closed() -> None:
     put(group, order, event(2))
     statements = dict(group.statements())
     assert set(statements) == {INSERT_EXECUTION, PUT_EVENTS}
-    assert statements[INSERT_EXECUTION][0][5:8] == (COMPLETED, 0, 9)
+    assert statements[INSERT_EXECUTION][0][7:12] == (COMPLETED, 0, 0, 9, 9)
 
 
 def test_a_run_that_goes_on_has_its_info_written_and_no_column_that_is_indexed() -> None:
@@ -192,7 +194,7 @@ def test_a_run_that_closes_has_that_written_too() -> None:
     put(group, order, event(6))
     statements = dict(group.statements())
     assert UPDATE_EXECUTION not in statements
-    assert statements[CLOSE_EXECUTION][0][1:] == (COMPLETED, 9, 7)
+    assert statements[CLOSE_EXECUTION][0][1:] == (COMPLETED, 9, 9, 0, 0, 0, 7)
 
 
 def test_the_events_of_one_execution_are_one_row_and_their_bytes_are_those_of_a_history() -> None:
@@ -347,6 +349,7 @@ def test_whatever_happens_to_rows_within_and_across_groups_the_disk_says_what_me
     order = execution()
     new, events = True, 0
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        add_functions(connection)
         connection.executescript("".join(MIGRATIONS))
         for transactions in groups:
             group = Group()

@@ -24,7 +24,7 @@ from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.store.database import Database, open_database
 from nexuskit.backend.store.group import Batch, Group, batches
 from nexuskit.backend.store.reader import Entry, Reader, read_batches, read_everything
-from nexuskit.backend.store.schema import MIGRATIONS
+from nexuskit.backend.store.schema import MIGRATIONS, add_functions
 from nexuskit.backend.times import HOUR, SECOND
 from tests.support.world import World, complete_workflow, schedule_activity, schedule_operation, start_timer
 
@@ -291,6 +291,7 @@ def test_reading_on_from_where_it_stopped_gives_every_event_once(
     seen: list[int] = []
     at = first_id
     with closing(sqlite3.connect(":memory:")) as connection:
+        add_functions(connection)
         connection.executescript("".join(MIGRATIONS))
         put(connection, layout)
         while at <= last_id:

@@ -48,7 +48,6 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "StartWorkflowExecutionRequest": frozenset(
             {
-                "search_attributes",
                 "time_skipping_config",
                 "versioning_override",
             }

@@ -39,6 +39,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import pending_activities
 from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.frontend.search_attributes import visible
 from nexuskit.backend.history import callback, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.attach import Attached
@@ -89,7 +90,7 @@ def _described(services: Services, resident: Resident) -> DescribeWorkflowExecut
             default_workflow_task_timeout=duration(info.task_timeout),
             user_metadata=UserMetadata.FromString(info.user_metadata) if info.user_metadata else None,
         ),
-        workflow_execution_info=execution_info(info),
+        workflow_execution_info=_visible_info(services, info),
         pending_activities=[pending_activities.shown(row, now) for _, row in execution.of(Activity).items()],
         callbacks=[_callback(row, now) for _, row in execution.of(callback.Callback).items()],
         pending_nexus_operations=[_operation(row, now) for _, row in execution.of(NexusOperation).items()],
@@ -130,6 +131,12 @@ def _child(row: Child) -> PendingChildExecutionInfo:
         initiated_id=row.initiated_id,
         parent_close_policy=ParentClosePolicy.ValueType(row.policy),
     )
+
+
+def _visible_info(services: Services, info: Info) -> WorkflowExecutionInfo:
+    shown = execution_info(info)
+    visible(shown.search_attributes, services.namespaces.get_by_id(info.namespace_id).search_attributes)
+    return shown
 
 
 def execution_info(info: Info) -> WorkflowExecutionInfo:

@@ -12,6 +12,7 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, Sta
 from nexuskit.backend import limits, starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend.checks import check_fields, check_size, check_span, check_text
+from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, cron, retry, reuse
 from nexuskit.backend.history import start as history_start
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
@@ -119,6 +120,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     check_size("UserMetadata.Summary", request.user_metadata.summary, limits.USER_METADATA_SUMMARY_SIZE)
     check_size("UserMetadata.Details", request.user_metadata.details, limits.USER_METADATA_DETAILS_SIZE)
     check_span("WorkflowStartDelay", request.workflow_start_delay)
+    check_attributes(services.namespaces.get(request.namespace), request.search_attributes)
     if request.HasField("retry_policy"):
         retry.filled(request.retry_policy)
     if request.cron_schedule:

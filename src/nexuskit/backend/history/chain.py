@@ -28,6 +28,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import callback, cron, retry, start
+from nexuskit.backend.history.attributes import check as check_attributes
 from nexuskit.backend.history.command import CommandError, check_payloads, check_span
 from nexuskit.backend.history.transaction import Successor
 from nexuskit.backend.times import duration, span, timestamp
@@ -58,6 +59,7 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
     pause = check_span(_BAD, f"{command_name}.BackoffStartInterval", given.backoff_start_interval)
     check_payloads(_BAD, f"{command_name}.Input", given.input)
     check_payloads(_BAD, f"{command_name}.Memo", given.memo)
+    check_attributes(tx, given.search_attributes)
     try:
         policy = retry.filled(given.retry_policy) if given.HasField("retry_policy") else None
         if given.cron_schedule:

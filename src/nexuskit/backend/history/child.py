@@ -40,6 +40,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import cron, retry, workflow_task
+from nexuskit.backend.history.attributes import check as check_attributes
 from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_span, own_namespace
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
@@ -190,6 +191,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         check_span(_BAD, f"Workflow{field}Timeout of {name}", getattr(given, f"workflow_{field.lower()}_timeout"))
     check_payloads(_BAD, f"{_COMMAND}Attributes.Input", given.input)
     check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo)
+    check_attributes(tx, given.search_attributes)
     try:
         policy = retry.filled(given.retry_policy) if given.HasField("retry_policy") else None
         if given.cron_schedule:

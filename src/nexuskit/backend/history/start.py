@@ -23,6 +23,7 @@ from nexuskit.backend.history import callback, cron, retry, workflow_task
 from nexuskit.backend.history.state import Index, Info, Parent, Root, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import duration, moment, span
+from nexuskit.backend.visibility.search_attributes import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +116,7 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
     info.first_run_id = attributes.first_execution_run_id
     info.attempt = attributes.attempt
     info.memo = attributes.memo.SerializeToString()
-    info.search_attributes = attributes.search_attributes.SerializeToString()
+    info.search_attributes = merge(b"", attributes.search_attributes).SerializeToString(deterministic=True)
     info.priority = attributes.priority.SerializeToString()
     info.user_metadata = event.user_metadata.SerializeToString()
     if attributes.HasField("parent_workflow_execution"):

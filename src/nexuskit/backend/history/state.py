@@ -273,6 +273,11 @@ class Execution:
         """About how many bytes all rows take, with the running transaction."""
         return self._weight + sum(table.growth() for table in self._tables.values() if table.changes)
 
+    @property
+    def relisted(self) -> bool:
+        """Whether the running transaction changed the search attributes."""
+        return self.info.search_attributes is not self._saved.search_attributes
+
     def settle(self) -> None:
         """The running transaction holds: what it changed is how things are."""
         self._weight = self.pending_size()

@@ -44,6 +44,16 @@ class Draw(Protocol):
         ...
 
 
+class Catalogue(Protocol):
+    """What a namespace is called, and which custom search attributes it has: name → `IndexedValueType`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def search_attributes(self) -> Mapping[str, int]: ...
+
+
 class Record(msgspec.Struct, frozen=True):
     """Base of the internal records: what happened to an execution and is not in its history."""
 
@@ -93,11 +103,23 @@ class Transaction:
         endpoints: name of each Nexus endpoint → its id, as they are at this moment.
         namespaces: name of each namespace → its id, as they are at this moment.
         successor: the run that follows this one, which has just ended; it begins in the same commit.
+        catalogues: id of each namespace → what search attributes it has.
         events: the events that go into history, in order.
         wakes: a command left the workflow something to do: a workflow task follows once all commands are carried out.
     """
 
-    __slots__ = ("draw", "endpoints", "events", "namespaces", "now", "rules", "state", "successor", "wakes")
+    __slots__ = (
+        "catalogues",
+        "draw",
+        "endpoints",
+        "events",
+        "namespaces",
+        "now",
+        "rules",
+        "state",
+        "successor",
+        "wakes",
+    )
 
     def __init__(
         self,
@@ -107,8 +129,10 @@ class Transaction:
         draw: Draw,
         endpoints: Mapping[str, str] | None = None,
         namespaces: Mapping[str, str] | None = None,
+        catalogues: Mapping[str, Catalogue] | None = None,
     ) -> None:
         self.rules = rules
+        self.catalogues: Mapping[str, Catalogue] = catalogues or {}
         self.endpoints: Mapping[str, str] = endpoints or {}
         self.namespaces: Mapping[str, str] = namespaces or {}
         self.successor: Successor | None = None

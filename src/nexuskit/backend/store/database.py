@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from nexuskit.backend.errors import StartError
-from nexuskit.backend.store.schema import MIGRATIONS, VERSION
+from nexuskit.backend.store.schema import MIGRATIONS, VERSION, add_functions
 
 MEMORY = ":memory:"
 """In place of a file: keep nothing."""
@@ -142,6 +142,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             " update nexuskit."
         )
     connection.execute("PRAGMA journal_mode=WAL")
+    add_functions(connection)
     for step in range(version, VERSION):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version={step + 1}; COMMIT;")
 

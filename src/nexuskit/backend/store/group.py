@@ -12,6 +12,8 @@ import msgspec
 
 from nexuskit.backend import limits
 from nexuskit.backend.history.state import Change, Execution, Info, Key, Row
+from nexuskit.backend.store.schema import OPEN
+from nexuskit.backend.visibility import search_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,13 +25,19 @@ Statement = tuple[str, list[tuple[Any, ...]]]
 
 _encode = msgspec.msgpack.Encoder().encode
 
-INSERT_EXECUTION = (
-    "INSERT INTO executions (id, namespace, workflow_id, run_id, workflow_type, status, start_time, close_time, info)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = (
+    "id, namespace, listing, workflow_id, run_id, workflow_type, task_queue, status, start_time, execution_time,"
+    " close_time, listed, history_length, history_size, transitions, parent_workflow_id, parent_run_id,"
+    " root_workflow_id, root_run_id, attributes, info"
 )
+INSERT_EXECUTION = f"INSERT INTO executions ({_COLUMNS}) VALUES ({', '.join('?' * (_COLUMNS.count(',') + 1))})"
 UPDATE_EXECUTION = "UPDATE executions SET info = ? WHERE id = ?"
-# Only this one names indexed columns: SQLite touches the indexes of every column that a statement names.
-CLOSE_EXECUTION = "UPDATE executions SET info = ?, status = ?, close_time = ? WHERE id = ?"
+# Only these two name indexed columns: SQLite touches the indexes of every column that a statement names.
+LIST_EXECUTION = "UPDATE executions SET listing = ?, attributes = ? WHERE id = ?"
+CLOSE_EXECUTION = (
+    "UPDATE executions SET info = ?, status = ?, close_time = ?, listed = ?, history_length = ?, history_size = ?,"
+    " transitions = ? WHERE id = ?"
+)
 SET_CURRENT = "INSERT OR REPLACE INTO current_runs (namespace, workflow_id, execution) VALUES (?, ?, ?)"
 PUT_ROW = (
     "INSERT OR REPLACE INTO pending (execution, kind, key, due, destination, queue, ready, stamp, body)"
@@ -58,12 +66,13 @@ class Batch(NamedTuple):
 class _Touched:
     """An execution that the group writes."""
 
-    __slots__ = ("batches", "closed", "execution", "new", "rows")
+    __slots__ = ("batches", "closed", "execution", "new", "relisted", "rows")
 
     def __init__(self, execution: Execution, *, new: bool) -> None:
         self.execution = execution
         self.new = new
         self.closed = False
+        self.relisted = False
         self.batches: list[Batch] = []
         self.rows: dict[tuple[str, Key], tuple[Row | None, Row | None]] = {}
 
@@ -94,6 +103,7 @@ class Group:
         if touched is None:
             touched = self.executions[execution.id] = _Touched(execution, new=new)
         touched.closed = touched.closed or not execution.info.running
+        touched.relisted = touched.relisted or execution.relisted
         touched.batches.extend(written)
         for change in changes:
             place = (change.kind, change.key)
@@ -140,10 +150,13 @@ class Group:
             if touched.new:
                 by_sql.setdefault(INSERT_EXECUTION, []).append(_execution_columns(touched.execution.id, info))
             elif touched.closed:
-                columns = (_encode(info), info.status, info.close_time, touched.execution.id)
+                columns = (_encode(info), info.status, *_closing_columns(info), touched.execution.id)
                 by_sql.setdefault(CLOSE_EXECUTION, []).append(columns)
             else:
                 by_sql.setdefault(UPDATE_EXECUTION, []).append((_encode(info), touched.execution.id))
+            if touched.relisted and not touched.new:
+                columns = (search_attributes.listing(info), search_attributes.column(info), touched.execution.id)
+                by_sql.setdefault(LIST_EXECUTION, []).append(columns)
             for joined in _joined(touched.batches):
                 by_sql.setdefault(PUT_EVENTS, []).append((touched.execution.id, *joined))
             for (kind, key), (before, after) in touched.rows.items():
@@ -203,14 +216,29 @@ def _execution_columns(number: int, info: Info) -> tuple[Any, ...]:
     return (
         number,
         info.namespace_id,
+        search_attributes.listing(info),
         info.workflow_id,
         info.run_id,
         info.workflow_type,
+        info.task_queue,
         info.status,
         info.start_time,
-        info.close_time,
+        info.execution_time,
+        *_closing_columns(info),
+        info.parent.workflow_id if info.parent else None,
+        info.parent.run_id if info.parent else None,
+        info.root.workflow_id if info.root else None,
+        info.root.run_id if info.root else None,
+        search_attributes.column(info),
         _encode(info),
     )
+
+
+def _closing_columns(info: Info) -> tuple[Any, ...]:
+    """What lists know of a run only when it is closed, as in the real server."""
+    if info.running:
+        return (0, OPEN, None, None, None)
+    return (info.close_time, info.close_time, info.next_event_id - 1, info.history_size, info.transitions)
 
 
 def _row_columns(number: int, info: Info, kind: str, key: Key, row: Row) -> tuple[Any, ...]:

@@ -72,6 +72,8 @@ class Reader:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._pool = ThreadPoolExecutor(READERS, "nexuskit-reader", initializer=self._connect)
+        # Of their own: a list may take long, and executions must be loaded meanwhile.
+        self._lists = ThreadPoolExecutor(1, "nexuskit-lists", initializer=self._connect)
 
     def _connect(self) -> None:
         self._local.connection = connection = self._database.connect()
@@ -81,9 +83,14 @@ class Reader:
         """Run `read` on a reader thread, with its connection."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: read(self._local.connection))
 
+    async def list(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `read` on the thread for lists, one after another."""
+        return await asyncio.get_running_loop().run_in_executor(self._lists, lambda: read(self._local.connection))
+
     def close(self) -> None:
         """End the threads, after what they are reading."""
         self._pool.shutdown(wait=True)
+        self._lists.shutdown(wait=True)
         for connection in self._connections:
             connection.close()
 
