@@ -19,20 +19,29 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from temporalio.api.common.v1 import Callback
+from temporalio.api.common.v1 import Callback, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse, PollWorkflowTaskQueueResponse
+from temporalio.api.workflowservice.v1 import (
+    PauseActivityRequest,
+    PollNexusTaskQueueResponse,
+    PollWorkflowTaskQueueResponse,
+    RecordActivityTaskHeartbeatRequest,
+)
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
+from tests.support.alone import Alone
 from tests.support.backend_process import BackendProcess
 from tests.support.crash_samples import LOST_AFTER, Order, Pay, PaymentsHandler, Place, charge, charged
 from tests.support.raw import (
     Namespace,
+    application_failure,
     async_result,
     complete_workflow,
+    duration,
     event_names,
+    payloads,
     refusal,
     result_of,
     schedule_activity,
@@ -317,6 +326,51 @@ async def test_an_activity_polled_before_a_kill_can_be_completed_after_it(backen
         history = await raw.orders.history("order")
         check_counts(history, ACTIVITY_TASK_STARTED=1, ACTIVITY_TASK_COMPLETED=1)
         assert result_of(history[6]) == "after the kill"
+
+
+async def test_heartbeats_and_pauses_that_were_acknowledged_are_there_after_a_kill(backend: BackendProcess) -> None:
+    async with connected(backend) as raw:
+        await raw.orders.start("order", "orders")
+        await raw.orders.run_workflow_task(
+            "orders", schedule_activity("charge", "orders"), schedule_activity("pack", "orders", activity_type="pack")
+        )
+        task = await raw.orders.poll_activity_task("orders")
+        await raw.orders.service.RecordActivityTaskHeartbeat(
+            RecordActivityTaskHeartbeatRequest(namespace=CALLERS, task_token=task.task_token, details=payloads("half"))
+        )
+        await raw.orders.service.PauseActivity(
+            PauseActivityRequest(
+                namespace=CALLERS, execution=WorkflowExecution(workflow_id="order"), type="pack", reason="wait"
+            )
+        )
+    await restart(backend)
+    async with connected(backend) as raw:
+        charge, pack = (await raw.orders.describe("order")).pending_activities
+        assert charge.heartbeat_details == payloads("half")
+        assert (pack.paused, pack.pause_info.manual.reason) == (True, "wait")
+        await raw.orders.fail_activity(task, application_failure(next_retry_delay=duration(0.01)))
+        again = await raw.orders.poll_activity_task("orders")
+        assert (again.activity_id, again.heartbeat_details) == ("charge", payloads("half"))
+
+
+async def test_an_activity_that_stands_alone_goes_on_after_a_kill(backend: BackendProcess) -> None:
+    async with connected(backend) as raw:
+        first, second = Alone(raw.orders, "first", "orders"), Alone(raw.orders, "second", "orders")
+        await first.start(input=payloads(1))
+        task = await raw.orders.poll_activity_task("orders")
+        await second.start(input=payloads(2))
+    await restart(backend)
+    async with connected(backend) as raw:
+        await raw.orders.complete_activity(task, "once")
+        other = await raw.orders.poll_activity_task("orders")
+        assert (other.activity_id, other.input) == ("second", payloads(2))
+        await raw.orders.complete_activity(other, "twice")
+    await restart(backend)
+    async with connected(backend) as raw:
+        assert (await Alone(raw.orders, "first", "orders").outcome()).result == payloads("once")
+        assert (await Alone(raw.orders, "second", "orders").outcome()).result == payloads("twice")
+        refused = await refusal(raw.orders.describe("first"))
+        assert refused.code == grpc.StatusCode.NOT_FOUND
 
 
 async def test_what_was_acknowledged_before_a_kill_is_there_after_it(backend: BackendProcess) -> None:

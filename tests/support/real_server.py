@@ -55,6 +55,7 @@ DYNAMIC_CONFIG: dict[str, Any] = {
     "system.forceSearchAttributesCacheRefreshOnRead": True,
     "nexusoperation.enableStandalone": True,
     "activity.enableStandalone": True,
+    "activity.enableCallbacks": True,
     "history.enableChasm": True,
     "history.enableCHASMCallbacks": True,
     "history.enableUpdateCallbacks": True,

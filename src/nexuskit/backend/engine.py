@@ -230,7 +230,7 @@ class Engine:
             resident = self._by_run.get(run_id)
             if resident is not None:
                 info = resident.execution.info
-                if (info.namespace_id, info.workflow_id) == (namespace, workflow_id):
+                if (info.space, info.workflow_id) == (namespace, workflow_id):
                     return resident
             number = await self.store.reader.run_number(namespace, workflow_id, run_id)
         if number is None:
@@ -250,7 +250,7 @@ class Engine:
     def _make_current(self, execution: Execution) -> None:
         """This is the newest run of its workflow id."""
         info = execution.info
-        place = (info.namespace_id, info.workflow_id)
+        place = (info.space, info.workflow_id)
         self._known.add(*place)
         before = self._currents.get(place)
         self._currents[place] = execution.id
@@ -333,6 +333,7 @@ class Engine:
             self._keep(resident)  # it is new, or left the cache while somebody had it; now it must stay
         if written:
             resident.remember(written)
+        if written or resident.watched:
             group.after(lambda: self._wake(resident))
         for change, was in zip(changes, before, strict=True):
             self.agenda.enter(

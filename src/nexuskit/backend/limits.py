@@ -71,6 +71,12 @@ ATTACHED_REQUESTS = 2_000
 """Start requests that were attached to one run, which was there already."""
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
+LINKS_PER_REQUEST = 10
+"""Temporal's `frontend.maxlinksPerRequest`."""
+LINKS = 2_000
+"""Links of one activity that stands alone, from all requests; Temporal's `chasm.maxLinksPerComponent`."""
+LINK_SIZE = 4_000
+"""Bytes of one link; Temporal's `frontend.linkMaxSize`."""
 
 # --- times
 CHAIN_INTERVAL = 1 * SECOND

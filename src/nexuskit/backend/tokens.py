@@ -63,6 +63,14 @@ class HistoryPage(msgspec.Struct, frozen=True, array_like=True, tag=True):
     transient: Number = 0
 
 
+class ActivityState(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """What its holder has seen of an activity that stands alone: the run, after so many transitions."""
+
+    execution: Number
+    run_id: str
+    transitions: Number
+
+
 class NamePage(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Where to go on listing: after this name."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
-from temporalio.api.common.v1 import ActivityType, Payloads, RetryPolicy, WorkflowExecution, WorkflowType
+from temporalio.api.common.v1 import ActivityType, Payloads, RetryPolicy, WorkflowExecution
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import (
     PollActivityTaskQueueRequest,
@@ -34,15 +34,14 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import limits, tokens
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import describe, polls
+from nexuskit.backend.frontend import activities, describe, polls
 from nexuskit.backend.frontend.checks import check_text
-from nexuskit.backend.history import activity, activity_failures
+from nexuskit.backend.history import activity, activity_failures, activity_options, standalone
 from nexuskit.backend.history.activity_failures import server_failure
-from nexuskit.backend.history.activity_options import effective_priority
 from nexuskit.backend.history.causes import cut_causes
-from nexuskit.backend.history.state import Destination, Execution
+from nexuskit.backend.history.state import ACTIVITY, Destination, Execution
 from nexuskit.backend.history.transaction import Transaction
-from nexuskit.backend.times import duration, timestamp
+from nexuskit.backend.times import timestamp
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
@@ -87,11 +86,9 @@ def task(
     token = tokens.ActivityTaskToken(
         resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.attempt, row.started_time
     )
-    return PollActivityTaskQueueResponse(
+    answer = PollActivityTaskQueueResponse(
         task_token=tokens.write(token),
         workflow_namespace=services.namespaces.get_by_id(info.namespace_id).name,
-        workflow_type=WorkflowType(name=info.workflow_type),
-        workflow_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
         activity_type=ActivityType(name=row.activity_type),
         activity_id=row.activity_id,
         header=attributes.header if attributes.HasField("header") else None,
@@ -101,12 +98,22 @@ def task(
         current_attempt_scheduled_time=timestamp(row.attempt_time),
         started_time=timestamp(row.started_time),
         attempt=row.attempt,
-        schedule_to_close_timeout=duration(row.schedule_to_close),
-        start_to_close_timeout=duration(row.start_to_close),
-        heartbeat_timeout=duration(row.heartbeat),
+        schedule_to_close_timeout=activity_options.timeout(row.schedule_to_close),
+        start_to_close_timeout=activity_options.timeout(row.start_to_close),
+        heartbeat_timeout=activity_options.timeout(row.heartbeat),
         retry_policy=RetryPolicy.FromString(row.policy),
-        priority=effective_priority(info.priority, row.priority),
+        priority=activity_options.effective_priority(info.priority, row.priority),
     )
+    if info.archetype == ACTIVITY:
+        answer.activity_run_id = info.run_id
+        context = standalone.about(resident.execution).serialization_context
+        if context:
+            answer.propagated_nexus_serialization_context.ParseFromString(context)
+    else:
+        answer.workflow_type.name = info.workflow_type
+        answer.workflow_execution.workflow_id = info.workflow_id
+        answer.workflow_execution.run_id = info.run_id
+    return answer
 
 
 # --- how it ended, with a token
@@ -228,8 +235,11 @@ async def _by_token(services: Services, namespace: str, raw: bytes) -> _Place:
 async def _by_id(services: Services, request: _ByIdRequest, *, started: bool = True) -> _Place:
     services.namespaces.get(request.namespace)
     check_text("ActivityId", request.activity_id)
-    execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
-    resident = await describe.find(services, request.namespace, execution)
+    if request.workflow_id:
+        execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
+        resident = await describe.find(services, request.namespace, execution)
+    else:
+        resident = await activities.find(services, request.namespace, request.activity_id, request.run_id)
 
     def find(state: Execution) -> Activity:
         return activity.find_by_id(state, request.activity_id, started=started)

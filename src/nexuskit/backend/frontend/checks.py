@@ -33,6 +33,7 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "last_heartbeat_details": "kept where the attempt is retried",
         "metering_metadata": "for billing, which there is none of",
         "poller_group_id": "a hint for spreading pollers over servers; there is one",
+        "request_eager_execution": "a hint; the activity is given out by its queue where it is not honoured",
         "resource_id": "a hint for routing to a server; there is one",
         "security_token": "for a hook of the real server that is not there",
         "skip_archival": "there is no archive",
@@ -52,6 +53,7 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
                 "versioning_override",
             }
         ),
+        "StartActivityExecutionRequest": frozenset({"search_attributes"}),
         "RespondWorkflowTaskCompletedRequest": frozenset(
             {"query_results", "messages", "versioning_behavior", "page_number", "intermediate_page"}
         ),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nexuskit.backend.frontend import (
+    activities,
     activity_control,
     activity_tasks,
     deletion,
@@ -77,6 +78,11 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "RespondActivityTaskFailedById": activity_tasks.fail_by_id,
         "RespondActivityTaskCanceledById": activity_tasks.cancelled_by_id,
         "RecordActivityTaskHeartbeatById": activity_tasks.heartbeat_by_id,
+        "StartActivityExecution": activities.start,
+        "DescribeActivityExecution": activities.describe,
+        "PollActivityExecution": activities.poll,
+        "RequestCancelActivityExecution": activities.request_cancel,
+        "TerminateActivityExecution": activities.terminate,
         "PauseActivity": activity_control.pause,
         "PauseActivityExecution": activity_control.pause_execution,
         "UnpauseActivity": activity_control.unpause,

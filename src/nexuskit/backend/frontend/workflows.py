@@ -7,7 +7,11 @@ from urllib.parse import urlsplit
 
 from temporalio.api.common.v1 import Link
 from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus
-from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest, StartWorkflowExecutionResponse
+from temporalio.api.workflowservice.v1 import (
+    StartActivityExecutionRequest,
+    StartWorkflowExecutionRequest,
+    StartWorkflowExecutionResponse,
+)
 
 from nexuskit.backend import limits, starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
@@ -131,10 +135,15 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     options = request.on_conflict_options
     if options.attach_completion_callbacks and not options.attach_request_id:
         raise invalid_argument("attaching completion callbacks without attaching the request ID is not allowed")
-    _check_callbacks(services, request)
+    check_callbacks(services, request)
 
 
-def _check_callbacks(services: Services, request: StartWorkflowExecutionRequest) -> None:
+def check_callbacks(services: Services, request: StartWorkflowExecutionRequest | StartActivityExecutionRequest) -> None:
+    """The completion callbacks of a start are such as are delivered here.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
+    """
     if len(request.completion_callbacks) > limits.CALLBACKS:
         raise invalid_argument(
             f"{len(request.completion_callbacks)} completion callbacks on request, at most {limits.CALLBACKS}"

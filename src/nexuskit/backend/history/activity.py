@@ -36,7 +36,7 @@ from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.history import activity_options, retry, workflow_task
 from nexuskit.backend.history.activity_failures import NO_TIME_FOR_RETRY, TIMEOUT_NAMES, cut, timeout_failure
 from nexuskit.backend.history.activity_options import Options
-from nexuskit.backend.history.state import NOTHING, Destination, Index, Info, Row
+from nexuskit.backend.history.state import ACTIVITY, NOTHING, Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import moment, span, timestamp
 
@@ -84,6 +84,8 @@ class Activity(Row, frozen=True, omit_defaults=True):
     started_time: int = 0
     started_attempt: int = 0
     """The attempt as its worker knows it; a reset sets `attempt` back while the worker goes on."""
+    last_started: int = 0
+    """When the newest attempt was taken, also after it has ended."""
     request_id: str = ""
     identity: str = ""
     last_failure: bytes = b""
@@ -92,6 +94,7 @@ class Activity(Row, frozen=True, omit_defaults=True):
     heartbeat_time: int = 0
     heartbeat_details: bytes = b""
     """`Payloads`, serialised; they outlive the attempt."""
+    heartbeats: int = 0
     cancel_requested: bool = False
     cancel_requested_id: int = 0
     pause: Pause | None = None
@@ -99,11 +102,20 @@ class Activity(Row, frozen=True, omit_defaults=True):
     """Its worker is to be told that the activity starts anew."""
     reset_heartbeats: bool = False
     """The next attempt does not get the details of this one's heartbeats."""
+    start_delay: int = 0
+    """How long after it was scheduled its first attempt may be taken; none but one that stands alone has this."""
+    ended: bool = False
+    """It stands alone and is closed: the row stays, to be shown."""
+
+    @property
+    def first_time(self) -> int:
+        """From when on the first attempt may be taken (ns)."""
+        return self.scheduled_time + self.start_delay
 
     @property
     def expires(self) -> int:
         """When the activity ends whatever the attempt (ns), 0 for never."""
-        return self.scheduled_time + self.schedule_to_close if self.schedule_to_close else 0
+        return self.first_time + self.schedule_to_close if self.schedule_to_close else 0
 
     @property
     def options(self) -> Options:
@@ -111,7 +123,7 @@ class Activity(Row, frozen=True, omit_defaults=True):
         return Options(**{field: getattr(self, field) for field in Options.__struct_fields__})
 
     def index(self, info: Info) -> Index:
-        if self.pause is not None:
+        if self.pause is not None or self.ended:
             return NOTHING
         due = min(filter(None, (moment for moment, _ in deadlines(self))), default=0)
         if self.started_time:
@@ -184,6 +196,7 @@ def apply_started(state: Execution, record: Started) -> None:
         state,
         record.scheduled_id,
         started_time=record.time,
+        last_started=record.time,
         started_attempt=row.attempt if row else 0,
         request_id=record.request_id,
         identity=record.identity,
@@ -220,7 +233,15 @@ def waiting_anew(row: Activity) -> dict[str, object]:
 
 
 def apply_heartbeat(state: Execution, record: Heartbeat) -> None:
-    change(state, record.scheduled_id, heartbeat_time=record.time, heartbeat_details=record.details)
+    row = state.of(Activity).get(record.scheduled_id)
+    beats = row.heartbeats + 1 if row else 0
+    change(
+        state,
+        record.scheduled_id,
+        heartbeat_time=record.time,
+        heartbeat_details=record.details,
+        heartbeats=beats,
+    )
 
 
 def apply_cancel_requested(state: Execution, event: HistoryEvent) -> None:
@@ -322,7 +343,8 @@ def find_by_id(state: Execution, activity_id: str, *, started: bool = True) -> A
 def check_open(state: Execution) -> None:
     """Raises `StatusError` NOT_FOUND, if the run is closed."""
     if not state.info.running:
-        raise not_found(f"workflow execution already completed: {state.info.workflow_id!r}, run {state.info.run_id}")
+        kind = state.info.archetype or "workflow"
+        raise not_found(f"{kind} execution already completed: {state.info.workflow_id!r}, run {state.info.run_id}")
 
 
 def complete(tx: Transaction, row: Activity, result: Payloads | None, identity: str) -> None:
@@ -417,8 +439,10 @@ def due(tx: Transaction, row: Activity) -> None:
     if verdict.after is not None:
         _retry(tx, row, failure, verdict.after)
         return
-    if verdict.state == RetryState.RETRY_STATE_TIMEOUT and kind != _SCHEDULE_TO_START:
-        # No time for another attempt: it is the whole that timed out.
+    alone = tx.state.info.archetype == ACTIVITY
+    own = (_SCHEDULE_TO_START, _SCHEDULE_TO_CLOSE) if alone else (_SCHEDULE_TO_START,)
+    if verdict.state == RetryState.RETRY_STATE_TIMEOUT and kind not in own:
+        # No time for another attempt: it is the whole that timed out. Of a workflow's activity Temporal says so always.
         message, kind = NO_TIME_FOR_RETRY, _SCHEDULE_TO_CLOSE
     # What made it fail before is why it was still going on, so that is the cause.
     failure = timeout_failure(

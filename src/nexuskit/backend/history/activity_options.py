@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 import msgspec
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import Priority, RetryPolicy
@@ -24,7 +25,6 @@ from nexuskit.backend.times import duration, span
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from google.protobuf.duration_pb2 import Duration
     from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes
 
 _TIMEOUTS = {
@@ -67,6 +67,11 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     """`Priority`, serialised; empty for none."""
 
 
+def timeout(span: int) -> Duration:
+    """A timeout as workers are shown it: a nought for none, since some SDKs do not expect it to be left out."""
+    return duration(span) or Duration()
+
+
 def kept(options: ActivityOptions) -> Options:
     """Checked options, as a row keeps them."""
     return Options(
@@ -84,10 +89,10 @@ def shown(options: Options) -> ActivityOptions:
     """What a row keeps, as the API shows it."""
     return ActivityOptions(
         task_queue=TaskQueue(name=options.queue),
-        schedule_to_close_timeout=duration(options.schedule_to_close),
-        schedule_to_start_timeout=duration(options.schedule_to_start),
-        start_to_close_timeout=duration(options.start_to_close),
-        heartbeat_timeout=duration(options.heartbeat),
+        schedule_to_close_timeout=timeout(options.schedule_to_close),
+        schedule_to_start_timeout=timeout(options.schedule_to_start),
+        start_to_close_timeout=timeout(options.start_to_close),
+        heartbeat_timeout=timeout(options.heartbeat),
         retry_policy=RetryPolicy.FromString(options.policy),
         priority=Priority.FromString(options.priority) if options.priority else None,
     )
@@ -136,10 +141,10 @@ def checked(given: ActivityOptions, activity_id: str, activity_type: str, run_ti
         task_queue=TaskQueue(
             name=given.task_queue.name, kind=given.task_queue.kind or TaskQueueKind.TASK_QUEUE_KIND_NORMAL
         ),
-        schedule_to_close_timeout=duration(whole),
-        schedule_to_start_timeout=duration(wait),
-        start_to_close_timeout=duration(run),
-        heartbeat_timeout=duration(min(beat, run)),
+        schedule_to_close_timeout=timeout(whole),
+        schedule_to_start_timeout=timeout(wait),
+        start_to_close_timeout=timeout(run),
+        heartbeat_timeout=timeout(min(beat, run)),
         retry_policy=policy,
     )
     if given.HasField("priority"):

@@ -30,6 +30,10 @@ Key = int | str
 RUNNING = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 
 
+ACTIVITY = "activity"
+"""The archetype of an activity that stands alone; a workflow's is empty."""
+
+
 class Destination(NamedTuple):
     """Where a row waits for somebody to take it.
 
@@ -78,11 +82,17 @@ class Root(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Info(msgspec.Struct, omit_defaults=True):
-    """What is known of a run as a whole. Times and spans in nanoseconds, 0 for unset."""
+    """What is known of a run as a whole. Times and spans in nanoseconds, 0 for unset.
+
+    Of an activity that stands alone, `workflow_id` and `workflow_type` are the activity's, and `status` is an
+    `ActivityExecutionStatus`, of which the one for running has the same number.
+    """
 
     namespace_id: str
     workflow_id: str
     run_id: str
+    archetype: str = ""
+    """What runs: a workflow, or `ACTIVITY`."""
     workflow_type: str = ""
     task_queue: str = ""
     status: int = int(RUNNING)
@@ -133,6 +143,11 @@ class Info(msgspec.Struct, omit_defaults=True):
     """How many it got so far."""
 
     @property
+    def space(self) -> str:
+        """Within what the id is the only one: the namespace's workflows, or its activities. What the store goes by."""
+        return space(self.namespace_id, self.archetype)
+
+    @property
     def running(self) -> bool:
         return self.status == RUNNING
 
@@ -141,6 +156,11 @@ class Info(msgspec.Struct, omit_defaults=True):
         """When the run times out, 0 for never."""
         run = self.execution_time + self.run_timeout if self.run_timeout else 0
         return min(filter(None, (run, self.execution_expiration)), default=0)
+
+
+def space(namespace_id: str, archetype: str = "") -> str:
+    """Within what ids of such runs are looked for; the namespace's id is what comes before the slash."""
+    return f"{namespace_id}/{archetype}" if archetype else namespace_id
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING
 
 from temporalio.api.common.v1 import Callback as CallbackProto
 from temporalio.api.common.v1 import Link, Payload
-from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowExecutionStatus
+from temporalio.api.enums.v1 import ActivityExecutionStatus, EventType, TimeoutType, WorkflowExecutionStatus
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TerminatedFailureInfo, TimeoutFailureInfo
 
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import Code, StatusError, not_found
-from nexuskit.backend.history import activity_failures, callback, nexus_operation, workflow
+from nexuskit.backend.history import activity_failures, callback, nexus_operation, standalone, workflow
+from nexuskit.backend.history.state import ACTIVITY
+from nexuskit.backend.history.workflow import Outcome
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
+    from temporalio.api.history.v1 import HistoryEvent
+
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
+    from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
-    from nexuskit.backend.history.workflow import Outcome
     from nexuskit.backend.namespaces import Namespaces
 
 
@@ -52,7 +56,7 @@ class Callbacks:
             caller = await self._caller(token)
             source = await self._engine.get(waiting.execution)
             named = header(target.header, OPERATION_TOKEN_HEADER)
-            self._complete(caller, token, source, workflow.outcome(closing), self._link(source), named)
+            self._complete(caller, token, source, _outcome(source.execution, closing), self._link(source), named)
         except StatusError as error:
             if error.code == Code.UNAVAILABLE:
                 raise
@@ -98,9 +102,12 @@ class Callbacks:
 
     def _link(self, source: Resident) -> Link:
         info = source.execution.info
+        namespace = self._namespaces.get_by_id(info.namespace_id).name
+        if info.archetype == ACTIVITY:
+            return Link(activity=Link.Activity(namespace=namespace, activity_id=info.workflow_id, run_id=info.run_id))
         return Link(
             workflow_event=Link.WorkflowEvent(
-                namespace=self._namespaces.get_by_id(info.namespace_id).name,
+                namespace=namespace,
                 workflow_id=info.workflow_id,
                 run_id=info.run_id,
                 event_ref=Link.WorkflowEvent.EventReference(
@@ -122,6 +129,18 @@ class Callbacks:
             callback.refused(tx, row, activity_failures.cut(failure), retryable=False)
 
 
+def _outcome(source: Execution, closing: HistoryEvent) -> Outcome:
+    """How a run ended; of an activity that stands alone in a workflow's terms."""
+    if source.info.archetype != ACTIVITY:
+        return workflow.outcome(closing)
+    ended = standalone.outcome(source, closing)
+    if ended.HasField("result"):
+        return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED), result=ended.result)
+    if source.info.status == ActivityExecutionStatus.ACTIVITY_EXECUTION_STATUS_CANCELED:
+        return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED), failure=ended.failure)
+    return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED), failure=ended.failure)
+
+
 def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome) -> None:
     match outcome.status:
         case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED:
@@ -136,5 +155,7 @@ def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome)
         case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED:
             terminated = Failure(message="operation terminated", terminated_failure_info=TerminatedFailureInfo())
             nexus_operation.fail(tx, row, terminated)
+        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED if outcome.failure is not None:
+            nexus_operation.cancel(tx, row, outcome.failure)
         case _:
             nexus_operation.fail(tx, row, outcome.failure or Failure(message="operation failed"))

@@ -215,7 +215,7 @@ def _joined(parts: list[Batch]) -> list[Batch]:
 def _execution_columns(number: int, info: Info) -> tuple[Any, ...]:
     return (
         number,
-        info.namespace_id,
+        info.space,
         search_attributes.listing(info),
         info.workflow_id,
         info.run_id,

@@ -164,7 +164,9 @@ def read_everything(connection: sqlite3.Connection) -> Everything:
     intern = sys.intern  # a hundred thousand rows name a handful of namespaces and queues
     entries: list[Entry] = []
     for execution, namespace, kind, key, due, destination, queue, ready, stamp in connection.execute(_INDEX):
-        place = Destination(intern(destination), intern(namespace), intern(queue)) if destination else None
+        place = None
+        if destination:  # what is before the slash, see `Info.space`
+            place = Destination(intern(destination), intern(namespace.partition("/")[0]), intern(queue))
         entries.append(Entry(execution, intern(kind), key, Index(due, place, ready, stamp)))
     return Everything(
         namespaces=list(connection.execute("SELECT name, body FROM namespaces")),

@@ -272,9 +272,9 @@ def column(info: Info) -> str | None:
 def listing(info: Info) -> str:
     """Whose list a run is in: its namespace's, or that of a division of it."""
     if not info.search_attributes:
-        return info.namespace_id
+        return info.space
     fields = SearchAttributes.FromString(info.search_attributes).indexed_fields
     if DIVISION not in fields:
-        return info.namespace_id
+        return info.space
     division = values(fields[DIVISION], KEYWORD)
-    return f"{info.namespace_id}/{division[0]}" if division else info.namespace_id
+    return f"{info.space}/{division[0]}" if division else info.namespace_id
