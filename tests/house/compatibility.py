@@ -1,0 +1,159 @@
+"""Makes docs/compatibility.md from the table of calls: `python -m tests.house.compatibility docs/compatibility.md`.
+
+A call is implemented if it is in `nexuskit.backend.frontend.table`, and partly if fields of its request are refused by
+`nexuskit.backend.frontend.checks`, or `MISSING` says what is missing. The test that shows it is the one of
+tests/backend that names it most often; `SHOWN_BY` names another one, where that is a better answer.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+
+from nexuskit.backend.frontend.checks import HARMLESS, REFUSED
+from nexuskit.backend.frontend.grpc_server import SERVICES
+from tests.house.tree import ROOT
+
+MISSING: Mapping[str, str] = {
+    "DescribeTaskQueue": "versions; the enhanced mode tells of the unversioned workers alone",
+    "UpdateNamespace": "`update_info.state` DELETED; archives, search attribute aliases and bad binaries in `config`",
+    "UpdateTaskQueueConfig": "fairness",
+}
+"""Call → what of it is not done, beside the fields that are refused."""
+
+SHOWN_BY: Mapping[str, str] = {
+    "StartWorkflowExecution": "tests/backend/test_workflows.py",
+    "DescribeWorkflowExecution": "tests/backend/test_workflows.py",
+    "GetWorkflowExecutionHistory": "tests/backend/test_history.py",
+    "PollWorkflowTaskQueue": "tests/backend/test_workflow_tasks.py",
+    "RespondWorkflowTaskCompleted": "tests/backend/test_workflow_tasks.py",
+    "RespondWorkflowTaskFailed": "tests/backend/test_workflow_tasks.py",
+    "PollActivityTaskQueue": "tests/backend/test_activities.py",
+    "RespondActivityTaskCompleted": "tests/backend/test_activities.py",
+    "RespondActivityTaskFailed": "tests/backend/test_activities.py",
+    "PollNexusTaskQueue": "tests/backend/test_nexus_operations.py",
+    "RespondNexusTaskCompleted": "tests/backend/test_nexus_operations.py",
+    "RespondNexusTaskFailed": "tests/backend/test_nexus_failures.py",
+    "GetClusterInfo": "tests/backend/test_system.py",
+    "RespondActivityTaskCanceled": "tests/backend/test_activities.py",
+    "RecordActivityTaskHeartbeat": "tests/backend/test_activities.py",
+    "CreateNexusEndpoint": "tests/backend/test_nexus_endpoints.py",
+    "UpdateNamespace": "tests/backend/test_namespaces.py",
+    "DescribeNamespace": "tests/backend/test_namespaces.py",
+    "RegisterNamespace": "tests/backend/test_namespaces.py",
+    "ListNamespaces": "tests/backend/test_namespaces.py",
+}
+"""Call → the test that shows it."""
+
+UNSHOWN = frozenset(
+    {
+        "RequestCancelWorkflowExecution",
+        "ResetActivityExecution",
+        "SignalWithStartWorkflowExecution",
+        "TerminateWorkflowExecution",
+        "UnpauseActivityExecution",
+        "UpdateActivityExecutionOptions",
+    }
+)
+"""Calls whose test does not name them yet; to be emptied."""
+
+HEAD = """# What the embedded backend does of Temporal's API
+
+It behaves like a Temporal server 1.32, as far as the tables say; the same tests run against both. A call that is
+refused answers UNIMPLEMENTED with its name, and so does a request that sets a field which would not be honoured.
+Made by
+`python -m tests.house.compatibility docs/compatibility.md`, from the tables that the backend itself works with.
+"""
+
+OTHERWISE = """## Where it does otherwise
+
+- A rate limit is kept exactly, since a task queue is in one part.
+- Tasks leave a queue in the order of their coming, whatever their priority; priorities are kept and shown.
+- The polls of a worker that shuts down end at once, and its sticky queue falls back at once; there, a setting.
+- A workflow whose callbacks wait is removed only when they are delivered or have failed for good.
+- A deleted namespace is gone within seconds, without a delay.
+"""
+
+
+def document() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for service, handlers in SERVICES:
+        if service.full_name.startswith("temporal."):
+            parts.append(_service(service, set(handlers)))
+    parts += [_refused(), _harmless(), OTHERWISE]
+    return "\n".join(parts)
+
+
+def unshown() -> list[str]:
+    """Calls that are implemented, and no test names."""
+    return sorted(name for _, handlers in SERVICES for name in handlers if name != "Check" and _shown_by(name) is None)
+
+
+def _service(service: ServiceDescriptor, implemented: set[str]) -> str:
+    rows = [
+        _row(method) for method in sorted(service.methods, key=lambda each: each.name) if method.name in implemented
+    ]
+    others = sorted(method.name for method in service.methods if method.name not in implemented)
+    return "\n".join(
+        [
+            f"## {service.name}",
+            "",
+            f"{len(rows)} of {len(service.methods)} calls.",
+            "",
+            "| call | how far | shown by |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+            "Refused: " + ", ".join(f"`{name}`" for name in others) + ".",
+            "",
+        ]
+    )
+
+
+def _row(method: MethodDescriptor) -> str:
+    missing = [f"`{field}`" for field in sorted(REFUSED.get(method.input_type.name, ()))]
+    if method.name in MISSING:
+        missing.append(MISSING[method.name])
+    how_far = f"partly, without {', '.join(missing)}" if missing else "implemented"
+    test = _shown_by(method.name)
+    shown = f"[{Path(test).name}](../{test})" if test else ""
+    return f"| `{method.name}` | {how_far} | {shown} |"
+
+
+def _shown_by(name: str) -> str | None:
+    if name in SHOWN_BY:
+        return SHOWN_BY[name]
+    word = re.compile(rf"\b{name}(Request)?\b")
+    counts = {path: len(word.findall(text)) for path, text in _tests().items()}
+    most = max(counts.values())
+    return min(path for path, count in counts.items() if count == most) if most else None
+
+
+def _tests() -> dict[str, str]:
+    paths = sorted((ROOT / "tests" / "backend").rglob("test_*.py"))
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def _refused() -> str:
+    rows = [
+        f"| `{request}` | {', '.join(f'`{each}`' for each in sorted(REFUSED[request]))} |"
+        for request in sorted(REFUSED)
+    ]
+    head = ["## Fields that are refused", "", "Set, they answer UNIMPLEMENTED with their name.", ""]
+    return "\n".join([*head, "| message | fields |", "| --- | --- |", *rows, ""])
+
+
+def _harmless() -> str:
+    rows = [f"| `{field}` | {HARMLESS[field]} |" for field in sorted(HARMLESS)]
+    head = ["## Fields that are ignored", "", "Wherever they occur, because that harms nobody.", ""]
+    return "\n".join([*head, "| field | why |", "| --- | --- |", *rows, ""])
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        Path(argument).write_text(document(), encoding="utf-8")
