@@ -62,7 +62,7 @@ def upsert(tx: Transaction, command: Command, completed_id: int) -> None:
     given = attributes.search_attributes
     if not given.indexed_fields:
         raise CommandError(_BAD_ATTRIBUTES, "IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.")
-    check_types(tx, given)
+    _check_types(tx, given)
     if _size(given.indexed_fields) > limits.PAYLOAD_SIZE:
         raise CommandError(
             _BAD_ATTRIBUTES, "UpsertWorkflowSearchAttributesCommandAttributes exceeds size limit.", terminate=True
@@ -80,18 +80,24 @@ def upsert(tx: Transaction, command: Command, completed_id: int) -> None:
 
 
 def check(tx: Transaction, given: SearchAttributes) -> None:
-    """Search attributes of a command may be set; see `search_attributes.check`.
+    """Search attributes of a command that starts a run may be set, and are within their limits.
 
     Raises:
         CommandError: they may not.
     """
+    _check_types(tx, given)
+    try:
+        search_attributes.check_size(given)
+    except StatusError as error:
+        raise CommandError(_BAD_ATTRIBUTES, error.message) from None
+
+
+def _check_types(tx: Transaction, given: SearchAttributes) -> None:
     namespace = tx.state.info.namespace_id
     catalogue = tx.catalogues.get(namespace)
+    custom: Mapping[str, int] = catalogue.search_attributes if catalogue else {}
     try:
-        search_attributes.check(
-            given, catalogue.search_attributes if catalogue else {}, catalogue.name if catalogue else namespace
-        )
-        search_attributes.check_size(given)
+        search_attributes.check(given, custom, catalogue.name if catalogue else namespace)
     except StatusError as error:
         raise CommandError(_BAD_ATTRIBUTES, error.message) from None
 
