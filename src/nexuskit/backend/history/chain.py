@@ -66,7 +66,6 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
             cron.check(given.cron_schedule, tx.now)
     except StatusError as error:
         raise CommandError(_BAD, error.message) from error
-    pause = _least_pause(info, tx.now, pause)
     attributes = WorkflowExecutionStartedEventAttributes(
         workflow_type=WorkflowType(name=name),
         task_queue=TaskQueue(name=queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
@@ -81,7 +80,7 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
         last_completion_result=given.last_completion_result if given.HasField("last_completion_result") else None,
         continued_failure=given.failure if given.HasField("failure") else None,
         initiator=given.initiator or _INITIATOR.CONTINUE_AS_NEW_INITIATOR_WORKFLOW,
-        first_workflow_task_backoff=duration(pause),
+        first_workflow_task_backoff=duration(_least_pause(info, tx.now, pause)),
     )
     run_id = _follow(tx, attributes)
     tx.add(

@@ -28,7 +28,6 @@ from nexuskit.backend.visibility.search_attributes import merge
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from google.protobuf.duration_pb2 import Duration
     from temporalio.api.common.v1 import Link
     from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
@@ -227,17 +226,15 @@ def _fill_timeouts(attributes: WorkflowExecutionStartedEventAttributes, now: int
     run = min(run, whole) if whole else run
     task = min(span(attributes.workflow_task_timeout) or limits.WORKFLOW_TASK_TIMEOUT, limits.WORKFLOW_TASK_TIMEOUT_MAX)
     task = min(task, run) if run else task
-    _set(attributes.workflow_execution_timeout, whole)
-    _set(attributes.workflow_run_timeout, run)
-    _set(attributes.workflow_task_timeout, task)
+    attributes.ClearField("workflow_execution_timeout")
+    attributes.ClearField("workflow_run_timeout")
+    if whole:
+        attributes.workflow_execution_timeout.FromNanoseconds(whole)
+    if run:
+        attributes.workflow_run_timeout.FromNanoseconds(run)
+    attributes.workflow_task_timeout.FromNanoseconds(task)
     if whole and not attributes.HasField("workflow_execution_expiration_time"):
         attributes.workflow_execution_expiration_time.FromNanoseconds(now + whole)
-
-
-def _set(field: Duration, value: int) -> None:
-    field.Clear()
-    if value:
-        field.FromNanoseconds(value)
 
 
 def pausing(state: Execution) -> bool:
