@@ -21,12 +21,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from temporalio.api.command.v1 import (
     CancelTimerCommandAttributes,
+    CancelWorkflowExecutionCommandAttributes,
     Command,
     CompleteWorkflowExecutionCommandAttributes,
+    ContinueAsNewWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes,
     RequestCancelActivityTaskCommandAttributes,
+    RequestCancelExternalWorkflowExecutionCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
+    SignalExternalWorkflowExecutionCommandAttributes,
+    StartChildWorkflowExecutionCommandAttributes,
     StartTimerCommandAttributes,
 )
 from temporalio.api.common.v1 import (
@@ -58,13 +63,20 @@ from temporalio.api.workflowservice.v1 import (
     PollNexusTaskQueueResponse,
     PollWorkflowTaskQueueRequest,
     PollWorkflowTaskQueueResponse,
+    RequestCancelWorkflowExecutionRequest,
     RespondActivityTaskCompletedRequest,
     RespondActivityTaskFailedRequest,
     RespondNexusTaskCompletedRequest,
     RespondNexusTaskFailedRequest,
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskCompletedResponse,
+    SignalWithStartWorkflowExecutionRequest,
+    SignalWithStartWorkflowExecutionResponse,
+    SignalWorkflowExecutionRequest,
+    SignalWorkflowExecutionResponse,
     StartWorkflowExecutionRequest,
+    StartWorkflowExecutionResponse,
+    TerminateWorkflowExecutionRequest,
 )
 from temporalio.api.workflowservice.v1.service_pb2_grpc import WorkflowServiceStub
 
@@ -175,6 +187,64 @@ class Namespace:
             request_id=str(uuid.uuid4()) if request_id is None else request_id,
             identity=IDENTITY,
             **more,
+        )
+
+    async def start_whole(self, workflow_id: str, queue: str, **more: Any) -> StartWorkflowExecutionResponse:
+        """Starts a workflow as `start` does; answers with all that the server says."""
+        return await self.service.StartWorkflowExecution(self.start_request(workflow_id, queue, **more))
+
+    async def signal(
+        self, workflow_id: str, name: str, *values: Any, run_id: str = "", request_id: str = "", **more: Any
+    ) -> SignalWorkflowExecutionResponse:
+        """Sends a signal, with values as its input if there are any."""
+        return await self.service.SignalWorkflowExecution(
+            SignalWorkflowExecutionRequest(
+                namespace=self.name,
+                workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+                signal_name=name,
+                input=payloads(*values) if values else None,
+                request_id=request_id,
+                identity=IDENTITY,
+                **more,
+            )
+        )
+
+    async def signal_with_start(
+        self, workflow_id: str, queue: str, name: str, *, workflow_type: str = "Order", **more: Any
+    ) -> SignalWithStartWorkflowExecutionResponse:
+        """Sends a signal, and starts the workflow if it does not run."""
+        return await self.service.SignalWithStartWorkflowExecution(
+            SignalWithStartWorkflowExecutionRequest(
+                namespace=self.name,
+                workflow_id=workflow_id,
+                workflow_type=WorkflowType(name=workflow_type),
+                task_queue=TaskQueue(name=queue),
+                signal_name=name,
+                identity=IDENTITY,
+                **{"request_id": str(uuid.uuid4()), **more},
+            )
+        )
+
+    async def request_cancel(self, workflow_id: str, run_id: str = "", **more: Any) -> None:
+        """Asks a workflow to stop."""
+        await self.service.RequestCancelWorkflowExecution(
+            RequestCancelWorkflowExecutionRequest(
+                namespace=self.name,
+                workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+                identity=IDENTITY,
+                **{"request_id": str(uuid.uuid4()), **more},
+            )
+        )
+
+    async def terminate(self, workflow_id: str, run_id: str = "", **more: Any) -> None:
+        """Ends a workflow."""
+        await self.service.TerminateWorkflowExecution(
+            TerminateWorkflowExecutionRequest(
+                namespace=self.name,
+                workflow_execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+                identity=IDENTITY,
+                **more,
+            )
         )
 
     async def poll_workflow_task(self, queue: str, *, sticky_of: str | None = None) -> PollWorkflowTaskQueueResponse:
@@ -349,6 +419,14 @@ class Namespace:
             token = page.next_page_token
             assert token, "the long poll for the close event ended without one"
 
+    async def last_event(self, workflow_id: str, run_id: str = "") -> HistoryEvent:
+        """Waits until the run is closed; answers with its last event as it is.
+
+        A client that does not say that it follows runs is shown a continue-as-new as the close event instead.
+        """
+        await self.close_event(workflow_id, run_id)
+        return (await self.history(workflow_id, run_id))[-1]
+
     async def describe(self, workflow_id: str, run_id: str = "") -> DescribeWorkflowExecutionResponse:
         """What the server tells about a run."""
         return await self.service.DescribeWorkflowExecution(
@@ -457,6 +535,58 @@ def fail_workflow(failure: Failure | None = None) -> Command:
         fail_workflow_execution_command_attributes=FailWorkflowExecutionCommandAttributes(
             failure=failure or application_failure()
         ),
+    )
+
+
+def cancel_workflow(*details: Any) -> Command:
+    """Closes the workflow as cancelled."""
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION,
+        cancel_workflow_execution_command_attributes=CancelWorkflowExecutionCommandAttributes(
+            details=payloads(*details) if details else None
+        ),
+    )
+
+
+def continue_as_new(workflow_type: str = "", queue: str = "", **more: Any) -> Command:
+    """Closes the run, and lets another one follow it."""
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION,
+        continue_as_new_workflow_execution_command_attributes=ContinueAsNewWorkflowExecutionCommandAttributes(
+            workflow_type=WorkflowType(name=workflow_type), task_queue=TaskQueue(name=queue), **more
+        ),
+    )
+
+
+def start_child(workflow_id: str, queue: str, *, workflow_type: str = "Child", **more: Any) -> Command:
+    """Starts a child workflow."""
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION,
+        start_child_workflow_execution_command_attributes=StartChildWorkflowExecutionCommandAttributes(
+            workflow_id=workflow_id,
+            workflow_type=WorkflowType(name=workflow_type),
+            task_queue=TaskQueue(name=queue),
+            **more,
+        ),
+    )
+
+
+def signal_external(workflow_id: str, name: str, *, run_id: str = "", **more: Any) -> Command:
+    """Signals another workflow."""
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION,
+        signal_external_workflow_execution_command_attributes=SignalExternalWorkflowExecutionCommandAttributes(
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id), signal_name=name, **more
+        ),
+    )
+
+
+def cancel_external(workflow_id: str, *, run_id: str = "", **more: Any) -> Command:
+    """Asks another workflow to stop."""
+    attributes = RequestCancelExternalWorkflowExecutionCommandAttributes(workflow_id=workflow_id, run_id=run_id, **more)
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION,
+        request_cancel_external_workflow_execution_command_attributes=attributes,
     )
 
 

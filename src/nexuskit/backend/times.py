@@ -38,8 +38,9 @@ def duration(span: int) -> Duration | None:
     """A span as a proto; None for 0, so that the field stays unset."""
     if span == 0:
         return None
-    seconds, nanos = divmod(span, SECOND)
-    return Duration(seconds=seconds, nanos=nanos)
+    seconds, nanos = divmod(abs(span), SECOND)
+    sign = 1 if span > 0 else -1  # both parts have it
+    return Duration(seconds=sign * seconds, nanos=sign * nanos)
 
 
 def span(length: Duration) -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.services import Services
 
 _CONFLICT = WorkflowIdConflictPolicy
+_NO_REASON = "terminated by user via frontend"
 
 
 async def signal_workflow(
@@ -98,7 +99,7 @@ async def signal_with_start(
                 raise
     if there is not None and verdict is reuse.Verdict.USE:
         resident = there
-        engine.run(there, lambda tx: signal.take(tx, sent))
+        engine.run(there, lambda tx: signal.take(tx, sent, wake=signal.Wake.NOW))
     else:
         run = start.from_request(beginning, services.clock.now())
         resident = starting.begin(
@@ -107,7 +108,7 @@ async def signal_with_start(
             request.workflow_id,
             run,
             instead_of=there if verdict is reuse.Verdict.TERMINATE else None,
-            before_task=lambda tx: signal.take(tx, sent, starts=True),
+            before_task=lambda tx: signal.take(tx, sent, wake=signal.Wake.NOT),
         )
     info = resident.execution.info
     answer = SignalWithStartWorkflowExecutionResponse(
@@ -175,7 +176,7 @@ async def terminate(
         info = tx.state.info
         if not info.running:
             raise not_found(f"workflow execution already completed: {info.workflow_id!r}, run {info.run_id}")
-        workflow.terminate(tx, request.reason, request.identity, details, list(request.links))
+        workflow.terminate(tx, request.reason or _NO_REASON, request.identity, details, list(request.links))
 
     services.engine.run(resident, decide)
     await services.engine.durable(resident)

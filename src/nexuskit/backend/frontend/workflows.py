@@ -46,8 +46,8 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
             await engine.durable(there)
         raise
     if there is not None and verdict is reuse.Verdict.USE:
-        _attach(services, there, request)
-        answer = _answer(namespace, there, started=False)
+        attached = _attach(services, there, request)
+        answer = _answer(namespace, there, started=False, request_id=attached)
         await engine.durable(there)
         return answer
     run = history_start.from_request(request, services.clock.now())
@@ -69,23 +69,33 @@ def _repeated(namespace: Namespace, there: Resident, request_id: str) -> StartWo
     if there.execution.info.start_request_id == request_id:
         return _answer(namespace, there, started=True)
     if there.execution.of(attach.Attached).get(request_id) is not None:
-        return _answer(namespace, there, started=False)
+        return _answer(namespace, there, started=False, request_id=request_id)
     return None
 
 
-def _attach(services: Services, there: Resident, request: StartWorkflowExecutionRequest) -> None:
-    """Leave with the run that is there what the request wants to be left."""
+def _attach(services: Services, there: Resident, request: StartWorkflowExecutionRequest) -> str:
+    """Leave with the run that is there what the request wants to be left. Returns the request's id, if that is."""
     if not request.HasField("on_conflict_options"):
-        return
+        return ""
     options = request.on_conflict_options
     request_id = request.request_id if options.attach_request_id else ""
     callbacks = list(request.completion_callbacks) if options.attach_completion_callbacks else []
     links = list(request.links) if options.attach_links else []
-    services.engine.run(there, lambda tx: attach.attach(tx, request_id, callbacks, links, request.identity))
+    services.engine.run(there, lambda tx: attach.attach(tx, request_id, callbacks, links))
+    return request_id
 
 
-def _answer(namespace: Namespace, resident: Resident, *, started: bool) -> StartWorkflowExecutionResponse:
+def _answer(
+    namespace: Namespace, resident: Resident, *, started: bool, request_id: str = ""
+) -> StartWorkflowExecutionResponse:
+    """What a start is answered with; `request_id` is that of one that was attached, and the link names it."""
     info = resident.execution.info
+    attached = Link.WorkflowEvent.RequestIdReference(
+        request_id=request_id, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED
+    )
+    started_event = Link.WorkflowEvent.EventReference(
+        event_id=1, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+    )
     return StartWorkflowExecutionResponse(
         run_id=info.run_id,
         first_execution_run_id=info.first_run_id,
@@ -96,9 +106,8 @@ def _answer(namespace: Namespace, resident: Resident, *, started: bool) -> Start
                 namespace=namespace.name,
                 workflow_id=info.workflow_id,
                 run_id=info.run_id,
-                event_ref=Link.WorkflowEvent.EventReference(
-                    event_id=1, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
-                ),
+                event_ref=None if request_id else started_event,
+                request_id_ref=attached if request_id else None,
             )
         ),
     )
@@ -134,7 +143,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     reuse.check(request.workflow_id_reuse_policy, request.workflow_id_conflict_policy)
     options = request.on_conflict_options
     if options.attach_completion_callbacks and not options.attach_request_id:
-        raise invalid_argument("attaching completion callbacks without attaching the request ID is not allowed")
+        raise invalid_argument("attaching request ID is required for attaching completion callbacks")
     check_callbacks(services, request)
 
 

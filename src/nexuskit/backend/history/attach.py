@@ -54,9 +54,7 @@ def apply_placed(state: Execution, event: HistoryEvent) -> None:
         state.of(Attached).put(request_id, Attached(event.event_id))
 
 
-def attach(
-    tx: Transaction, request_id: str, callbacks: Sequence[Callback], links: Sequence[Link], identity: str
-) -> None:
+def attach(tx: Transaction, request_id: str, callbacks: Sequence[Callback], links: Sequence[Link]) -> None:
     """Leave a request's id, callbacks and links with the run. Nothing happens if that id was left before.
 
     Raises:
@@ -79,7 +77,8 @@ def attach(
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED,
         links=list(links),
+        worker_may_ignore=True,
         workflow_execution_options_updated_event_attributes=WorkflowExecutionOptionsUpdatedEventAttributes(
-            attached_request_id=request_id, attached_completion_callbacks=callbacks, identity=identity
+            attached_request_id=request_id, attached_completion_callbacks=callbacks
         ),
     )

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from temporalio.api.common.v1 import Callback as CallbackProto
-from temporalio.api.common.v1 import Payloads, WorkflowExecution, WorkflowType
+from temporalio.api.common.v1 import Payloads, Priority, WorkflowExecution, WorkflowType
 from temporalio.api.enums.v1 import (
     ContinueAsNewInitiator,
     EventType,
@@ -20,6 +20,7 @@ from temporalio.api.enums.v1 import (
     WorkflowTaskFailedCause,
 )
 from temporalio.api.history.v1 import (
+    HistoryEvent,
     WorkflowExecutionContinuedAsNewEventAttributes,
     WorkflowExecutionStartedEventAttributes,
 )
@@ -34,7 +35,10 @@ from nexuskit.backend.history.transaction import Successor
 from nexuskit.backend.times import duration, span, timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from temporalio.api.command.v1 import Command
+    from temporalio.api.common.v1 import Link
     from temporalio.api.failure.v1 import Failure
 
     from nexuskit.backend.history.state import Execution, Info
@@ -81,6 +85,7 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
         continued_failure=given.failure if given.HasField("failure") else None,
         initiator=given.initiator or _INITIATOR.CONTINUE_AS_NEW_INITIATOR_WORKFLOW,
         first_workflow_task_backoff=duration(_least_pause(info, tx.now, pause)),
+        priority=Priority.FromString(info.priority) if info.priority else None,
     )
     run_id = _follow(tx, attributes)
     tx.add(
@@ -93,8 +98,8 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
             workflow_run_timeout=duration(run),
             workflow_task_timeout=duration(task),
             workflow_task_completed_event_id=completed_id,
-            backoff_start_interval=duration(pause),
-            initiator=attributes.initiator,
+            backoff_start_interval=given.backoff_start_interval if given.HasField("backoff_start_interval") else None,
+            initiator=given.initiator,
             failure=given.failure if given.HasField("failure") else None,
             last_completion_result=given.last_completion_result if given.HasField("last_completion_result") else None,
             header=given.header if given.HasField("header") else None,
@@ -149,14 +154,17 @@ def _next(
 ) -> str:
     """Another run with what this one started with."""
     template = tx.state.of(start.Template).get(start.ONLY)
-    attributes = WorkflowExecutionStartedEventAttributes()
-    if template is not None:
-        attributes.ParseFromString(template.attributes)
+    started = HistoryEvent.FromString(template.started) if template is not None else HistoryEvent()
+    attributes = started.workflow_execution_started_event_attributes
     retried = initiator == _INITIATOR.CONTINUE_AS_NEW_INITIATOR_RETRY
     attributes.initiator = ContinueAsNewInitiator.ValueType(initiator)
     attributes.attempt = tx.state.info.attempt + 1 if retried else 1
-    attributes.memo.ParseFromString(tx.state.info.memo)
-    attributes.search_attributes.ParseFromString(tx.state.info.search_attributes)
+    attributes.ClearField("memo")
+    attributes.ClearField("search_attributes")
+    if tx.state.info.memo:
+        attributes.memo.ParseFromString(tx.state.info.memo)
+    if tx.state.info.search_attributes:
+        attributes.search_attributes.ParseFromString(tx.state.info.search_attributes)
     if result is not None:
         attributes.last_completion_result.CopyFrom(result)
     attributes.ClearField("continued_failure")
@@ -166,7 +174,7 @@ def _next(
     first = duration(_least_pause(tx.state.info, tx.now, pause))
     if first is not None:
         attributes.first_workflow_task_backoff.CopyFrom(first)
-    return _follow(tx, attributes)
+    return _follow(tx, attributes, started.links)
 
 
 def _least_pause(info: Info, now: int, pause: int) -> int:
@@ -175,7 +183,7 @@ def _least_pause(info: Info, now: int, pause: int) -> int:
     return max(pause, limits.CHAIN_INTERVAL - lived, 0)
 
 
-def _follow(tx: Transaction, attributes: WorkflowExecutionStartedEventAttributes) -> str:
+def _follow(tx: Transaction, attributes: WorkflowExecutionStartedEventAttributes, links: Sequence[Link] = ()) -> str:
     """Let a run follow this one, as part of the same chain. Returns its id."""
     info = tx.state.info
     whole, expiration = duration(info.execution_timeout), timestamp(info.execution_expiration)
@@ -188,7 +196,7 @@ def _follow(tx: Transaction, attributes: WorkflowExecutionStartedEventAttributes
     _hand_on_parent(attributes, info)
     del attributes.completion_callbacks[:]
     attributes.completion_callbacks.extend(_callbacks(tx.state))
-    run = start.StartRun(attributes, tx.draw.uuid())
+    run = start.StartRun(attributes, tx.draw.uuid(), links)
     tx.successor = Successor(tx.draw.run_id(tx.now), partial(start.begin, run=run))
     return tx.successor.run_id
 
@@ -196,6 +204,7 @@ def _follow(tx: Transaction, attributes: WorkflowExecutionStartedEventAttributes
 def _hand_on_parent(attributes: WorkflowExecutionStartedEventAttributes, info: Info) -> None:
     if info.parent is None:
         return
+    attributes.parent_workflow_namespace = info.parent.namespace
     attributes.parent_workflow_namespace_id = info.parent.namespace_id
     attributes.parent_workflow_execution.CopyFrom(
         WorkflowExecution(workflow_id=info.parent.workflow_id, run_id=info.parent.run_id)

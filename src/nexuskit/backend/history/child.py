@@ -39,7 +39,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
-from nexuskit.backend.history import cron, retry, workflow_task
+from nexuskit.backend.history import cron, retry, start, workflow_task
 from nexuskit.backend.history.attributes import check as check_attributes
 from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_span, own_namespace
 from nexuskit.backend.history.state import Destination, Index, Info, Row
@@ -208,31 +208,33 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     info = tx.state.info
     queue = given.task_queue.name or info.task_queue
     check_id(_BAD, f"TaskQueue of {name}", queue)
+    attributes = StartChildWorkflowExecutionInitiatedEventAttributes(
+        namespace=namespace,
+        namespace_id=info.namespace_id,
+        workflow_id=given.workflow_id,
+        workflow_type=given.workflow_type,
+        task_queue=TaskQueue(name=queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
+        input=given.input if given.HasField("input") else None,
+        workflow_execution_timeout=given.workflow_execution_timeout,
+        workflow_run_timeout=given.workflow_run_timeout,
+        workflow_task_timeout=given.workflow_task_timeout,
+        parent_close_policy=given.parent_close_policy or ParentClosePolicy.PARENT_CLOSE_POLICY_TERMINATE,
+        control=given.control,
+        workflow_task_completed_event_id=completed_id,
+        workflow_id_reuse_policy=given.workflow_id_reuse_policy
+        or WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+        retry_policy=policy,
+        cron_schedule=given.cron_schedule,
+        header=given.header if given.HasField("header") else None,
+        memo=given.memo if given.HasField("memo") else None,
+        search_attributes=given.search_attributes if given.HasField("search_attributes") else None,
+        priority=given.priority if given.HasField("priority") else None,
+    )
+    start.fill_timeouts(attributes)
     tx.add(
         EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED,
         user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
-        start_child_workflow_execution_initiated_event_attributes=StartChildWorkflowExecutionInitiatedEventAttributes(
-            namespace=namespace,
-            namespace_id=info.namespace_id,
-            workflow_id=given.workflow_id,
-            workflow_type=given.workflow_type,
-            task_queue=TaskQueue(name=queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
-            input=given.input if given.HasField("input") else None,
-            workflow_execution_timeout=given.workflow_execution_timeout,
-            workflow_run_timeout=given.workflow_run_timeout,
-            workflow_task_timeout=given.workflow_task_timeout,
-            parent_close_policy=given.parent_close_policy or ParentClosePolicy.PARENT_CLOSE_POLICY_TERMINATE,
-            control=given.control,
-            workflow_task_completed_event_id=completed_id,
-            workflow_id_reuse_policy=given.workflow_id_reuse_policy
-            or WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-            retry_policy=policy,
-            cron_schedule=given.cron_schedule,
-            header=given.header if given.HasField("header") else None,
-            memo=given.memo if given.HasField("memo") else None,
-            search_attributes=given.search_attributes if given.HasField("search_attributes") else None,
-            priority=given.priority if given.HasField("priority") else None,
-        ),
+        start_child_workflow_execution_initiated_event_attributes=attributes,
     )
 
 
@@ -275,7 +277,6 @@ def start_failed(
             cause=StartChildWorkflowExecutionFailedCause.ValueType(cause),
             control=initiated.control,
             initiated_event_id=row.initiated_id,
-            workflow_task_completed_event_id=initiated.workflow_task_completed_event_id,
         ),
     )
     workflow_task.schedule(tx)

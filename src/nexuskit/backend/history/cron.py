@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import CroniterError, croniter
@@ -23,8 +24,8 @@ _UNITS = {"ns": 1, "us": MICROSECOND, "µs": MICROSECOND, "ms": MILLISECOND, "s"
 _NAMES = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
 FIELDS = 5
 
-Next = Callable[[int], int]
-"""From a moment to the next one (ns) that the schedule names."""
+Next = Callable[[int, int], int]
+"""From a moment (ns) to the first one after it that the schedule names, and that is not before another moment (ns)."""
 
 
 def check(schedule: str, now: int) -> None:
@@ -40,7 +41,7 @@ def check(schedule: str, now: int) -> None:
             f" {', '.join(sorted(_NAMES))}, or '@every 1h30m'"
         )
     try:
-        following(now)
+        following(now, now)
     except CroniterError:
         message = "invalid CronSchedule, no time can be found to satisfy the schedule"
         raise invalid_argument(f"{message}: {schedule[:100]!r}") from None
@@ -61,9 +62,7 @@ def pause(schedule: str, last: int, now: int) -> int | None:
     if following is None:
         return None
     try:
-        moment = last if now < last else following(last)
-        if moment < now:
-            moment = following(now - 1)
+        moment = last if now < last else following(last, now)
     except CroniterError:
         return None
     return -(-(moment - now) // SECOND) * SECOND
@@ -81,19 +80,24 @@ def _parse(schedule: str) -> Next | None:
     schedule = schedule.strip()
     if schedule.startswith("@every "):
         every = _span(schedule.removeprefix("@every ").strip())
-        # From whole second to whole second, as robfig's constant delay goes.
-        return None if every is None else lambda moment: (moment // SECOND) * SECOND + max(every // SECOND, 1) * SECOND
+        return None if every is None else partial(_constant, max(every // SECOND, 1) * SECOND)
     if schedule not in _NAMES and (len(schedule.split()) != FIELDS or schedule.startswith("@")):
         return None
     if not croniter.is_valid(schedule):
         return None
 
-    def following(moment: int) -> int:
-        start = datetime.fromtimestamp(moment // SECOND, tz=zone or UTC)
+    def following(moment: int, not_before: int) -> int:
+        start = datetime.fromtimestamp(max(moment, not_before - 1) // SECOND, tz=zone or UTC)
         found: datetime = croniter(schedule, start).get_next(datetime)
         return int(found.timestamp()) * SECOND
 
     return following
+
+
+def _constant(step: int, moment: int, not_before: int) -> int:
+    """From whole second to whole second, in step with the moment before."""
+    first = (moment // SECOND) * SECOND + step
+    return first + max(-(-(not_before - first) // step), 0) * step
 
 
 def _span(text: str) -> int | None:

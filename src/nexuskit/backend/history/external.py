@@ -187,7 +187,6 @@ def signal_failed(
         EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_FAILED,
         signal_external_workflow_execution_failed_event_attributes=SignalExternalWorkflowExecutionFailedEventAttributes(
             cause=SignalExternalWorkflowExecutionFailedCause.ValueType(cause),
-            workflow_task_completed_event_id=attributes.workflow_task_completed_event_id,
             namespace=attributes.namespace,
             namespace_id=attributes.namespace_id,
             workflow_execution=attributes.workflow_execution,
@@ -225,12 +224,10 @@ def cancel_failed(
         EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_FAILED,
         request_cancel_external_workflow_execution_failed_event_attributes=RequestCancelExternalWorkflowExecutionFailedEventAttributes(
             cause=CancelExternalWorkflowExecutionFailedCause.ValueType(cause),
-            workflow_task_completed_event_id=attributes.workflow_task_completed_event_id,
             namespace=attributes.namespace,
             namespace_id=attributes.namespace_id,
             workflow_execution=attributes.workflow_execution,
             initiated_event_id=initiated_id,
-            control=attributes.control,
         ),
     )
     workflow_task.schedule(tx)

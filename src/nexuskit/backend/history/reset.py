@@ -129,7 +129,7 @@ def rebuild(tx: Transaction, made_of: Rebuild) -> None:
     for event in made_of.later:
         _reapply(tx, event, signals=made_of.reapply_signals)
     for sent in made_of.signals:
-        signal.take(tx, sent, starts=True)
+        signal.take(tx, sent, wake=signal.Wake.NOT)
     workflow_task.schedule(tx)
 
 
@@ -146,7 +146,7 @@ def _reapply(tx: Transaction, event: HistoryEvent, *, signals: bool) -> None:
             links=list(event.links),
             sender=given.external_workflow_execution if given.HasField("external_workflow_execution") else None,
         )
-        signal.take(tx, again, starts=True)
+        signal.take(tx, again, wake=signal.Wake.NOT)
     elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED:
         options = event.workflow_execution_options_updated_event_attributes
         attach.attach(
@@ -154,7 +154,6 @@ def _reapply(tx: Transaction, event: HistoryEvent, *, signals: bool) -> None:
             options.attached_request_id,
             list(options.attached_completion_callbacks),
             list(event.links),
-            options.identity,
         )
 
 

@@ -41,22 +41,10 @@ def filled(policy: RetryPolicy | None) -> RetryPolicy:
     given = RetryPolicy()
     if policy is not None:
         given.CopyFrom(policy)
-    for name in given.non_retryable_error_types:
-        timeout = name.removeprefix(TIMEOUT_PREFIX)
-        if timeout != name and timeout not in TIMEOUT_NAMES.values():
-            raise invalid_argument(f"Invalid timeout type value: {timeout}.")
     initial = span(given.initial_interval) or limits.ACTIVITY_RETRY_INTERVAL
     maximum = span(given.maximum_interval)
-    if initial < 0:
-        raise invalid_argument("InitialInterval cannot be negative on retry policy.")
-    if given.backoff_coefficient and not given.backoff_coefficient >= 1:  # so that NaN is refused too
-        raise invalid_argument("BackoffCoefficient cannot be less than 1 on retry policy.")
-    if maximum < 0:
-        raise invalid_argument("MaximumInterval cannot be negative on retry policy.")
-    if maximum and maximum < initial:
-        raise invalid_argument("MaximumInterval cannot be less than InitialInterval on retry policy.")
-    if given.maximum_attempts < 0:
-        raise invalid_argument("MaximumAttempts cannot be negative on retry policy.")
+    if given.maximum_attempts != 1:  # with one attempt nothing else of it matters
+        _check(given, initial, maximum)
     return RetryPolicy(
         initial_interval=duration(initial),
         backoff_coefficient=given.backoff_coefficient or limits.ACTIVITY_RETRY_COEFFICIENT,
@@ -64,6 +52,23 @@ def filled(policy: RetryPolicy | None) -> RetryPolicy:
         maximum_attempts=given.maximum_attempts,
         non_retryable_error_types=given.non_retryable_error_types,
     )
+
+
+def _check(given: RetryPolicy, initial: int, maximum: int) -> None:
+    if initial < 0:
+        raise invalid_argument("invalid InitialInterval set on retry policy: negative duration")
+    if given.backoff_coefficient and not given.backoff_coefficient >= 1:  # so that NaN is refused too
+        raise invalid_argument("BackoffCoefficient cannot be less than 1 on retry policy.")
+    if maximum < 0:
+        raise invalid_argument("invalid MaximumInterval set on retry policy: negative duration")
+    if maximum and maximum < initial:
+        raise invalid_argument("MaximumInterval cannot be less than InitialInterval on retry policy.")
+    if given.maximum_attempts < 0:
+        raise invalid_argument("MaximumAttempts cannot be negative on retry policy.")
+    for name in given.non_retryable_error_types:
+        timeout = name.removeprefix(TIMEOUT_PREFIX)
+        if timeout != name and timeout not in TIMEOUT_NAMES.values():
+            raise invalid_argument(f"Invalid timeout type value: {timeout}.")
 
 
 def retryable(failure: Failure, policy: RetryPolicy) -> bool:
@@ -105,11 +110,12 @@ def again(policy: RetryPolicy, *, attempt: int, now: int, expires: int, delay: i
         attempt: the attempt that failed, from 1.
         now: this moment (ns).
         expires: the moment after which no attempt may start (ns), 0 for never.
-        delay: a pause that the failure itself asks for (ns), 0 for the policy's.
+        delay: a pause that the failure itself asks for (ns), up to the policy's longest; 0 for the policy's.
     """
     if policy.maximum_attempts and attempt >= policy.maximum_attempts:
         return Again(None, RetryState.RETRY_STATE_MAXIMUM_ATTEMPTS_REACHED)
-    pause = delay or backoff(policy, attempt)
+    longest = span(policy.maximum_interval)
+    pause = (min(delay, longest) if longest else delay) or backoff(policy, attempt)
     if expires and now + pause > expires:
         return Again(None, RetryState.RETRY_STATE_TIMEOUT)
     return Again(pause, RetryState.RETRY_STATE_IN_PROGRESS)

@@ -28,7 +28,7 @@ _UNSUCCESSFUL = frozenset(
     }
 )
 
-TERMINATED_FOR_NEW = "TerminateIfRunning WorkflowIdReusePolicy Policy"
+TERMINATED_FOR_NEW = "TerminateIfRunning WorkflowIdReusePolicy"
 """The reason in the history of a run that had to make room."""
 
 
@@ -78,16 +78,18 @@ def resolve(there: Info, reuse: int, conflict: int) -> Verdict:
             return Verdict.USE
         raise _taken(there, "Workflow execution is already running.")
     if reuse == _REUSE.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE:
-        raise _taken(there, "Workflow execution already finished.")
+        said = " Workflow Id reuse policy: reject duplicate workflow Id."
+        raise _taken(there, "Workflow execution already finished.", said)
     only_failed = reuse == _REUSE.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY
     if only_failed and there.status not in _UNSUCCESSFUL:
-        raise _taken(there, "Workflow execution already finished successfully.")
+        said = " Workflow Id reuse policy: allow duplicate workflow Id if last run failed."
+        raise _taken(there, "Workflow execution already finished successfully.", said)
     return Verdict.START
 
 
-def _taken(there: Info, message: str) -> StatusError:
+def _taken(there: Info, message: str, more: str = "") -> StatusError:
     detail = WorkflowExecutionAlreadyStartedFailure(
         start_request_id=there.start_request_id, run_id=there.run_id, first_execution_run_id=there.first_run_id
     )
-    text = f"{message} WorkflowId: {there.workflow_id}, RunId: {there.run_id}."
+    text = f"{message} WorkflowId: {there.workflow_id}, RunId: {there.run_id}.{more}"
     return StatusError(Code.ALREADY_EXISTS, text, [detail])

@@ -5,6 +5,7 @@ A signal with a request id is taken once, however often it is sent, as long as t
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.common.v1 import Header, Payloads, WorkflowExecution
@@ -62,13 +63,21 @@ def apply_signaled(state: Execution, event: HistoryEvent) -> None:
         state.of(SignalRequest).put(request_id, SignalRequest())
 
 
-def take(tx: Transaction, signal: Signal, *, starts: bool = False) -> None:
+class Wake(Enum):
+    """What follows a signal."""
+
+    AFTER_PAUSE = "a workflow task, when the pause before the first one is over"
+    NOW = "a workflow task, and the pause is cut short (Temporal: a signal with start)"
+    NOT = "nothing: the run begins in the same transaction, which wakes it by itself"
+
+
+def take(tx: Transaction, signal: Signal, *, wake: Wake = Wake.AFTER_PAUSE) -> None:
     """The workflow gets a signal; nothing happens if it has that one already.
 
     Args:
         tx: the transaction.
         signal: the signal.
-        starts: the run begins in the same transaction, which wakes it by itself.
+        wake: what follows it.
 
     Raises:
         StatusError: NOT_FOUND, if the run is closed; INVALID_ARGUMENT, if it took as many as it may.
@@ -95,5 +104,7 @@ def take(tx: Transaction, signal: Signal, *, starts: bool = False) -> None:
             request_id=signal.request_id,
         ),
     )
-    if not starts:
+    if wake is Wake.NOW:
+        start.wake_now(tx)
+    elif wake is Wake.AFTER_PAUSE:
         start.wake(tx)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from temporalio.api.common.v1 import RetryPolicy, WorkflowExecution
+from temporalio.api.common.v1 import RetryPolicy
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType, TaskQueueKind
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 from temporalio.api.sdk.v1 import UserMetadata
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from temporalio.api.common.v1 import Link
+    from temporalio.api.history.v1 import StartChildWorkflowExecutionInitiatedEventAttributes
     from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
     from nexuskit.backend.history.state import Execution
@@ -62,8 +63,8 @@ class Template(Row, frozen=True):
     """What the next run of a chain starts with; kept only where a retry policy or a cron schedule may ask for one."""
 
     kind = "template"
-    attributes: bytes
-    """`WorkflowExecutionStartedEventAttributes`, serialised."""
+    started: bytes
+    """A `HistoryEvent` with the attributes and links of this run's started event, serialised."""
 
     def index(self, info: Info) -> Index:
         return Index()
@@ -125,6 +126,7 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
             parent.workflow_id,
             parent.run_id,
             attributes.parent_initiated_event_id,
+            attributes.parent_workflow_namespace,
         )
         root = attributes.root_workflow_execution
         info.root = Root(root.workflow_id, root.run_id)
@@ -132,7 +134,9 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
         info.retry_policy = attributes.retry_policy.SerializeToString()
     info.cron_schedule = attributes.cron_schedule
     if info.retry_policy or info.cron_schedule:
-        state.of(Template).put(ONLY, Template(attributes.SerializeToString()))
+        template = HistoryEvent(links=event.links, workflow_execution_started_event_attributes=attributes)
+        template.workflow_execution_started_event_attributes.ClearField("identity")
+        state.of(Template).put(ONLY, Template(template.SerializeToString()))
     if info.run_deadline:
         state.of(RunDeadline).put(ONLY, RunDeadline(info.run_deadline))
     if info.execution_time > info.start_time:
@@ -198,13 +202,14 @@ def begin(tx: Transaction, run: StartRun, *, before_task: Callable[[Transaction]
     info = tx.state.info
     invariant(info.next_event_id == 1, "a run starts once")
     attributes = run.attributes
-    _fill_timeouts(attributes, tx.now)
+    fill_timeouts(attributes)
+    whole = span(attributes.workflow_execution_timeout)
+    if whole and not attributes.HasField("workflow_execution_expiration_time"):
+        attributes.workflow_execution_expiration_time.FromNanoseconds(tx.now + whole)
     attributes.original_execution_run_id = info.run_id
     attributes.first_execution_run_id = attributes.first_execution_run_id or info.run_id
     attributes.attempt = attributes.attempt or 1
     attributes.workflow_id = info.workflow_id
-    if not attributes.HasField("root_workflow_execution"):
-        attributes.root_workflow_execution.CopyFrom(WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id))
     tx.note(Requested(run.request_id))
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
@@ -219,8 +224,10 @@ def begin(tx: Transaction, run: StartRun, *, before_task: Callable[[Transaction]
     wake(tx)
 
 
-def _fill_timeouts(attributes: WorkflowExecutionStartedEventAttributes, now: int) -> None:
-    """A part cannot last longer than the whole (temporalio/temporal: service/history/workflow/util.go)."""
+def fill_timeouts(
+    attributes: WorkflowExecutionStartedEventAttributes | StartChildWorkflowExecutionInitiatedEventAttributes,
+) -> None:
+    """Timeouts that are left out get their defaults, and a part lasts no longer than the whole."""
     whole = span(attributes.workflow_execution_timeout)
     run = span(attributes.workflow_run_timeout) or whole
     run = min(run, whole) if whole else run
@@ -233,8 +240,6 @@ def _fill_timeouts(attributes: WorkflowExecutionStartedEventAttributes, now: int
     if run:
         attributes.workflow_run_timeout.FromNanoseconds(run)
     attributes.workflow_task_timeout.FromNanoseconds(task)
-    if whole and not attributes.HasField("workflow_execution_expiration_time"):
-        attributes.workflow_execution_expiration_time.FromNanoseconds(now + whole)
 
 
 def pausing(state: Execution) -> bool:

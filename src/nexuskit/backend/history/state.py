@@ -65,13 +65,14 @@ NOTHING = Index()
 class Parent(msgspec.Struct, frozen=True, array_like=True):
     """The run that started this one as a child.
 
-    `initiated_id` is the event of the parent's history that says so.
+    `initiated_id` is the event of the parent's history that says so; `namespace` the name that its namespace had then.
     """
 
     namespace_id: str
     workflow_id: str
     run_id: str
     initiated_id: int
+    namespace: str = ""
 
 
 class Root(msgspec.Struct, frozen=True, array_like=True):

@@ -148,6 +148,7 @@ class Transaction:
         *,
         links: list[Link] | None = None,
         user_metadata: UserMetadata | None = None,
+        worker_may_ignore: bool = False,
         **attributes: Any,
     ) -> int:
         """Add an event: into history, or to the waiting ones if it must not come while a workflow task is in flight.
@@ -156,12 +157,15 @@ class Transaction:
             event_type: a value of `EventType`.
             links: links to the other sides of a call.
             user_metadata: what the user said of the command.
+            worker_may_ignore: an SDK that does not know the event goes on without it.
             attributes: the event's attributes, under their field name in `HistoryEvent`.
 
         Returns:
             The event's id; 0 for one that waits and has none yet.
         """
         event = HistoryEvent(event_type=event_type, links=links, user_metadata=user_metadata, **attributes)  # type: ignore[arg-type]
+        if worker_may_ignore:
+            event.worker_may_ignore = True
         event.event_time.seconds, event.event_time.nanos = divmod(self.now, SECOND)
         return self.put(event)
 

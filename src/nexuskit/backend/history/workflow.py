@@ -22,7 +22,7 @@ from temporalio.api.history.v1 import (
     WorkflowExecutionTimedOutEventAttributes,
 )
 
-from nexuskit.backend.history import callback, chain, child
+from nexuskit.backend.history import callback, chain, child, workflow_task
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.command import CommandError, check_payloads
 from nexuskit.backend.history.identities import RESETTER
@@ -137,6 +137,7 @@ def terminate(
     tx: Transaction, reason: str, identity: str, details: Payloads | None = None, links: Sequence[Link] = ()
 ) -> None:
     """The run is ended, whatever its code would say."""
+    workflow_task.force_close(tx)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
         links=list(links),
@@ -152,7 +153,12 @@ def due(tx: Transaction, row: RunDeadline) -> None:
         return
     timeout = TimeoutFailureInfo(timeout_type=TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE)
     failure = Failure(message="workflow timeout", source="Server", timeout_failure_info=timeout)
-    new_run_id, retry_state = chain.after_failure(tx, failure)
+    expires = tx.state.info.execution_expiration
+    if expires and expires <= tx.now:
+        new_run_id, retry_state = "", int(RetryState.RETRY_STATE_TIMEOUT)
+    else:
+        new_run_id, retry_state = chain.after_failure(tx, failure)
+    workflow_task.force_close(tx)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
         workflow_execution_timed_out_event_attributes=WorkflowExecutionTimedOutEventAttributes(

@@ -424,6 +424,15 @@ def fail(
         _again(tx, task, task.attempt + 1)
 
 
+def force_close(tx: Transaction) -> None:
+    """The run is to be ended from outside: a task in flight has failed, and what waited for it takes its place."""
+    task = current(tx.state)
+    if task is not None and task.started:
+        cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
+        fail(tx, task, cause, None, "history-service", again=False)
+        buffer.release(tx)
+
+
 def due(tx: Transaction, task: WorkflowTask) -> None:
     """Its time has come: nobody took it from the sticky queue, or the worker that took it did not answer."""
     if not task.started:

@@ -54,7 +54,8 @@ class Children:
                     raise
                 engine.run(parent, lambda tx: child.start_failed(tx, row, int(_TAKEN), attributes))
                 return
-        run = start.StartRun(self._attributes(parent, event, attributes), engine.draw.uuid(), (), event.user_metadata)
+        metadata = event.user_metadata if event.HasField("user_metadata") else None
+        run = start.StartRun(self._attributes(parent, event, attributes), engine.draw.uuid(), (), metadata)
         instead_of = there if verdict is reuse.Verdict.TERMINATE else None
         made = starting.begin(engine, row.namespace_id, row.workflow_id, run, instead_of=instead_of)
         header = attributes.header if attributes.HasField("header") else None
@@ -148,7 +149,7 @@ class Children:
             return
         if there is not None and there.execution.info.first_run_id == orphan.run_id:
             sender = WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id)
-            asked = cancel.CancelRequest(BY_POLICY, SERVER, (), sender, orphan.initiated_id)
+            asked = cancel.CancelRequest("", SERVER, (), sender)
 
             def decide(tx: Transaction) -> None:
                 if orphan.policy == ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL:

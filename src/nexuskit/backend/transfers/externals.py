@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from temporalio.api.common.v1 import Link, WorkflowExecution
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import (
     CancelExternalWorkflowExecutionFailedCause,
-    EventType,
     SignalExternalWorkflowExecutionFailedCause,
 )
 
@@ -56,7 +55,6 @@ class Externals:
             header=attributes.header if attributes.HasField("header") else None,
             identity=SERVER,
             request_id=row.request_id,
-            links=[_link(attributes.namespace, info, row.initiated_id)],
             sender=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
         )
         try:
@@ -119,14 +117,3 @@ def _may_reach(sender: Info, target: Resident, *, child_only: bool) -> bool:
         return True
     parent = info.parent
     return parent is not None and (parent.workflow_id, parent.run_id) == (sender.workflow_id, sender.run_id)
-
-
-def _link(namespace: str, sender: Info, initiated_id: int) -> Link:
-    reference = Link.WorkflowEvent.EventReference(
-        event_id=initiated_id, event_type=EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED
-    )
-    return Link(
-        workflow_event=Link.WorkflowEvent(
-            namespace=namespace, workflow_id=sender.workflow_id, run_id=sender.run_id, event_ref=reference
-        )
-    )
