@@ -8,16 +8,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from temporalio.api.activity.v1 import ActivityOptions
+from temporalio.api.common.v1 import ActivityType
 from temporalio.api.common.v1 import Callback as CallbackProto
 from temporalio.api.enums.v1 import NamespaceState
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest
 
 from nexuskit.backend import limits
 from nexuskit.backend.agenda import Waiting
 from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import callback, start, workflow
+from nexuskit.backend.history import activity_options, callback, standalone, start, workflow
 from nexuskit.backend.history.callback import Callback
-from nexuskit.backend.history.state import Info
+from nexuskit.backend.history.state import ACTIVITY, Info, space
 from nexuskit.backend.namespaces import Namespace, Namespaces
 from nexuskit.backend.removal import Remover
 from nexuskit.backend.task_queues import TaskQueues
@@ -322,6 +326,59 @@ async def test_a_batch_that_cannot_be_written_leaves_a_run_with_its_events(kept:
     assert len(await kept.orders.event_names(number)) == 5
     await kept.pass_time(limits.FAULT_PAUSE)
     assert await kept.counts() == NONE
+
+
+# --- activities that stand alone
+
+
+def alone(kept: Kept, activity_id: str = "order") -> Resident:
+    """One that waits for a worker."""
+    info = Info(
+        namespace_id=NAMESPACE,
+        workflow_id=activity_id,
+        run_id=kept.engine.draw.run_id(kept.clock.now()),
+        archetype=ACTIVITY,
+    )
+    options = activity_options.checked(
+        ActivityOptions(task_queue=TaskQueue(name="work"), start_to_close_timeout={"seconds": 1000 * 3600}),
+        activity_id,
+        "charge",
+    )
+    request = StartActivityExecutionRequest(activity_id=activity_id, activity_type=ActivityType(name="charge"))
+    return kept.engine.create(info, lambda tx: standalone.start(tx, request, options))[0]
+
+
+async def test_an_activity_goes_when_its_time_is_over_and_a_workflow_of_its_id_stays(kept: Kept) -> None:
+    await kept.orders.started("order", start_timer("t", 1000 * 3600))
+    resident, other = alone(kept), alone(kept, "other")
+    kept.engine.run(resident, lambda tx: standalone.terminate(tx, "", "", ""))
+    await kept.pass_time(3 * HOUR)
+    assert (await kept.counts())["executions"] == 2
+    assert (await kept.engine.find(NAMESPACE, "order")).execution.info.running
+    place = space(NAMESPACE, ACTIVITY)
+    assert (await kept.engine.find(place, "other")).execution is other.execution
+    with pytest.raises(StatusError):
+        await kept.engine.find(place, "order")
+
+
+async def test_an_activity_that_runs_is_terminated_and_gone(kept: Kept) -> None:
+    kept.remover.delete(alone(kept))
+    await kept.pass_time(5 * SECOND)
+    assert await kept.counts() == NONE
+
+
+async def test_a_namespace_goes_with_its_activities(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REMOVAL_RUNS", 3)
+    for number in range(5):
+        alone(kept, f"activity-{number}")
+        await kept.closed(f"closed-{number}")
+    renamed = msgspec.structs.replace(kept.namespaces.get("orders"), name="orders-deleted", state=DELETED)
+    await kept.namespaces.change(renamed).wait()
+    kept.remover.wake()
+    await kept.pass_time(5 * SECOND)
+    assert kept.namespaces.all() == []
+    assert await kept.counts() == NONE
+    assert kept.orders.moments == 0
 
 
 # --- namespaces

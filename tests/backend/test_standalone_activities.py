@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 from temporalio.api.common.v1 import ActivityType, Callback, Header, Link, Payload, Payloads, Priority
 from temporalio.api.enums.v1 import (
@@ -21,6 +23,7 @@ from temporalio.api.errordetails.v1 import ActivityExecutionAlreadyStartedFailur
 from temporalio.api.sdk.v1 import UserMetadata
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DeleteActivityExecutionRequest,
     DescribeActivityExecutionRequest,
     DescribeActivityExecutionResponse,
     PauseActivityExecutionRequest,
@@ -452,6 +455,23 @@ async def test_an_activity_and_a_workflow_of_one_id_never_meet(alone: Alone, ord
     await orders.run_workflow_task(alone.queue, complete_workflow())
     assert (await orders.describe(alone.id)).workflow_execution_info.execution.run_id == workflow_run
     await alone.at.complete_activity(await alone.at.poll_activity_task(alone.queue))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_an_activity_is_deleted(alone: Alone, closed: bool) -> None:
+    await alone.start()
+    task = await alone.at.poll_activity_task(alone.queue)
+    if closed:
+        await alone.at.complete_activity(task)
+    await alone.at.service.DeleteActivityExecution(
+        DeleteActivityExecutionRequest(namespace="orders", activity_id=alone.id, run_id=alone.run_id)
+    )
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while True:  # a real server deletes a moment later
+            await alone.describe()
+    assert (await refusal(alone.describe())).code == grpc.StatusCode.NOT_FOUND
+    assert (await refusal(alone.at.complete_activity(task))).code == grpc.StatusCode.NOT_FOUND
+    assert (await alone.start()).started
 
 
 @pytest.mark.parametrize("ended", ["completed", "failed", "cancelled", "terminated"])

@@ -342,7 +342,7 @@ class Engine:
 
     def remove(self, run: Run) -> None:
         """A run is no more, for whoever asks from now on; what it had to do is not done. Its events go separately."""
-        number, place = run.number, (run.namespace, run.workflow_id)
+        number, place = run.number, (run.space, run.workflow_id)
         group, ticket = self.store.group()
         group.remove_execution(number, *place)
         self._removed.add(number)

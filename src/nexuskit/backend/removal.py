@@ -17,8 +17,8 @@ from temporalio.api.enums.v1 import NamespaceState
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import workflow
-from nexuskit.backend.history.state import NOTHING
+from nexuskit.backend.history import standalone, workflow
+from nexuskit.backend.history.state import ACTIVITY, NOTHING, space
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ log = logging.getLogger("nexuskit.backend.removal")
 
 REASON = "Delete workflow execution"
 """Why a running workflow that is deleted was terminated, in the real server's words."""
+ACTIVITY_REASON = "Delete activity execution"
+"""The same of an activity that stands alone."""
 IDENTITY = "history-service"
 """Who terminated it, as the real server calls itself."""
 
@@ -48,7 +50,7 @@ _WAITS = "SELECT 1 FROM pending WHERE execution = executions.id AND (due > 0 OR 
 _RUN = "SELECT id, namespace, workflow_id FROM executions"
 _ASKED = f"{_RUN} WHERE id IN (SELECT execution FROM removals WHERE whole = 1) AND NOT EXISTS ({_WAITS}) LIMIT ?"
 _WAITING = "SELECT 1 FROM removals WHERE whole = 1 LIMIT 1"
-_OF_NAMESPACE = f"{_RUN} WHERE namespace = ? AND id > ? ORDER BY id LIMIT ?"
+_OF_NAMESPACE = f"{_RUN} WHERE namespace IN (?, ?) AND id > ? ORDER BY id LIMIT ?"
 # `close_time > 0` is the condition of the index.
 _EXPIRED = (
     f"{_RUN} WHERE namespace = ? AND close_time > 0 AND close_time <= ? AND NOT EXISTS ({_WAITS})"
@@ -63,8 +65,18 @@ class Run(NamedTuple):
     """A run that is to be removed."""
 
     number: int
-    namespace: str
+    space: str
     workflow_id: str
+
+    @property
+    def namespace(self) -> str:
+        """The id of the namespace that it is in."""
+        return self.space.partition("/")[0]
+
+
+def spaces(namespace_id: str) -> tuple[str, str]:
+    """Where a namespace's executions are: its workflows, and its activities that stand alone."""
+    return space(namespace_id), space(namespace_id, ACTIVITY)
 
 
 class Part(NamedTuple):
@@ -132,7 +144,7 @@ class Remover:
             group.add(ASK, (resident.execution.id,))
         else:
             info = resident.execution.info
-            self._engine.remove(Run(resident.execution.id, info.namespace_id, info.workflow_id))
+            self._engine.remove(Run(resident.execution.id, info.space, info.workflow_id))
         group.after(self.wake)
 
     def close(self) -> None:
@@ -229,13 +241,15 @@ class Remover:
             if namespace.state == NamespaceState.NAMESPACE_STATE_DELETED:
                 scans.append((namespace.id, self._scanned.setdefault(namespace.id, 0)))
             else:
-                cutoffs.append((namespace.id, now - namespace.retention))
+                cutoffs += [(space, now - namespace.retention) for space in spaces(namespace.id)]
 
         def read(connection: sqlite3.Connection) -> Due:
             runs = [(Run(*row), True) for row in connection.execute(_ASKED, (count,))]
             ended: list[str] = []
             for namespace, after in scans:
-                found = [(Run(*row), True) for row in connection.execute(_OF_NAMESPACE, (namespace, after, count))]
+                found = [
+                    (Run(*row), True) for row in connection.execute(_OF_NAMESPACE, (*spaces(namespace), after, count))
+                ]
                 runs += found
                 if not found:
                     ended.append(namespace)
@@ -263,7 +277,7 @@ class Remover:
     async def _until_next(self) -> int:
         """How long it is until the next run's time is over (ns), at most an hour."""
         now = self._engine.clock.now()
-        kept = [(each.id, each.retention) for each in self._namespaces.all()]
+        kept = [(space, each.retention) for each in self._namespaces.all() for space in spaces(each.id)]
 
         def read(connection: sqlite3.Connection) -> list[int]:
             closed = [
@@ -313,7 +327,10 @@ class _Batch:
 
 
 def _terminate(tx: Transaction) -> None:
-    workflow.terminate(tx, REASON, IDENTITY)
+    if tx.state.info.archetype == ACTIVITY:
+        standalone.terminate(tx, "", IDENTITY, ACTIVITY_REASON)
+    else:
+        workflow.terminate(tx, REASON, IDENTITY)
 
 
 def waits(resident: Resident) -> bool:

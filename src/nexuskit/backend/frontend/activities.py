@@ -26,6 +26,8 @@ from temporalio.api.errordetails.v1 import ActivityExecutionAlreadyStartedFailur
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import (
+    DeleteActivityExecutionRequest,
+    DeleteActivityExecutionResponse,
     DescribeActivityExecutionRequest,
     DescribeActivityExecutionResponse,
     PollActivityExecutionRequest,
@@ -383,3 +385,13 @@ async def _to_end(
         raise invalid_argument("reason exceeds length limit")
     request.request_id = request.request_id or services.draw.uuid()
     return await find(services, request.namespace, request.activity_id, request.run_id)
+
+
+async def delete(
+    services: Services, _: Call, request: DeleteActivityExecutionRequest
+) -> DeleteActivityExecutionResponse:
+    """DeleteActivityExecution: a running one is terminated first, and callbacks are delivered before it goes."""
+    resident = await find(services, request.namespace, request.activity_id, request.run_id)
+    services.remover.delete(resident)
+    await services.engine.store.group()[1].wait()
+    return DeleteActivityExecutionResponse()

@@ -83,6 +83,7 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "PollActivityExecution": activities.poll,
         "RequestCancelActivityExecution": activities.request_cancel,
         "TerminateActivityExecution": activities.terminate,
+        "DeleteActivityExecution": activities.delete,
         "PauseActivity": activity_control.pause,
         "PauseActivityExecution": activity_control.pause_execution,
         "UnpauseActivity": activity_control.unpause,
