@@ -22,11 +22,14 @@ import pytest
 from temporalio.api.common.v1 import Callback, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.update.v1 import Input, Meta, Request
 from temporalio.api.workflowservice.v1 import (
     PauseActivityRequest,
     PollNexusTaskQueueResponse,
     PollWorkflowTaskQueueResponse,
     RecordActivityTaskHeartbeatRequest,
+    UpdateWorkflowExecutionRequest,
+    UpdateWorkflowExecutionResponse,
 )
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
@@ -34,6 +37,7 @@ from temporalio.worker import Worker
 from tests.support.alone import Alone
 from tests.support.backend_process import BackendProcess
 from tests.support.crash_samples import LOST_AFTER, Order, Pay, PaymentsHandler, Place, charge, charged
+from tests.support.messages import acceptance, place_of, response
 from tests.support.raw import (
     Namespace,
     application_failure,
@@ -447,3 +451,48 @@ def start_payment(raw: Raw, task: PollNexusTaskQueueResponse, workflow_id: str =
     start = task.request.start_operation
     callback = Callback(nexus=Callback.Nexus(url=start.callback, header=start.callback_header))
     return raw.payments.start(workflow_id, "payments", request_id=start.request_id, completion_callbacks=[callback])
+
+
+def asked(raw: Raw, workflow_id: str, update_id: str) -> asyncio.Task[UpdateWorkflowExecutionResponse]:
+    async def ask() -> UpdateWorkflowExecutionResponse:
+        return await raw.orders.service.UpdateWorkflowExecution(
+            UpdateWorkflowExecutionRequest(
+                namespace=CALLERS,
+                workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+                request=Request(meta=Meta(update_id=update_id), input=Input(name="add")),
+            )
+        )
+
+    return asyncio.create_task(ask())
+
+
+async def play_update(raw: Raw) -> str:
+    """A worker accepts and completes the update that comes; answers with its id."""
+    task = await raw.orders.poll_workflow_task("updates")
+    (message,) = task.messages
+    accepted, done = acceptance(message), response(message.protocol_instance_id)
+    await raw.orders.complete_workflow_task(task, place_of(accepted), place_of(done), messages=[accepted, done])
+    return message.protocol_instance_id
+
+
+async def test_an_update_is_lost_before_it_is_accepted_and_never_after_it_is_answered(backend: BackendProcess) -> None:
+    async with connected(backend) as raw:
+        await raw.orders.start("cart", "updates")
+        await raw.orders.run_workflow_task("updates")
+        first = asked(raw, "cart", "completed")
+        assert await play_update(raw) == "completed"
+        outcome = (await first).outcome
+        second = asked(raw, "cart", "admitted")
+        task = await raw.orders.poll_workflow_task("updates")
+        assert task.messages
+        before = await raw.orders.history("cart")
+        await restart(backend)
+        assert (await refusal(second)).code == grpc.StatusCode.UNAVAILABLE
+    async with connected(backend) as raw:
+        assert await raw.orders.history("cart") == before[:-2]  # less the two events of the task that was lost
+        assert (await asked(raw, "cart", "completed")).outcome == outcome
+        again = asked(raw, "cart", "admitted")
+        assert await play_update(raw) == "admitted"
+        assert (await again).outcome == outcome
+        lost = await refusal(raw.orders.complete_workflow_task(task, messages=[acceptance(task.messages[0])]))
+        assert lost.code == grpc.StatusCode.NOT_FOUND

@@ -22,6 +22,7 @@ MISSING: Mapping[str, str] = {
     "DescribeTaskQueue": "versions; the enhanced mode tells of the unversioned workers alone",
     "UpdateNamespace": "`update_info.state` DELETED; archives, search attribute aliases and bad binaries in `config`",
     "UpdateTaskQueueConfig": "fairness",
+    "UpdateWorkflowExecution": "completion callbacks of the update",
 }
 """Call → what of it is not done, beside the fields that are refused."""
 

@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
 from nexuskit.backend.draw import Draw
 from nexuskit.backend.engine import Engine, Resident
-from nexuskit.backend.history import start, task_completion, timer, workflow_task
+from nexuskit.backend.history import start, task_completion, timer, update, workflow_task
 from nexuskit.backend.history.state import Destination, Info
 from nexuskit.backend.history.timer import Timer
 from nexuskit.backend.store.database import Database, open_database
@@ -73,7 +73,7 @@ class Orders:
         """A worker takes the workflow's task, if one waits."""
         waiting = workflow_task.current(resident.execution)
         stamp = waiting.stamp if waiting is not None else 0
-        return self.engine.run(resident, lambda tx: workflow_task.start(tx, workflow_task.Start(stamp, "worker")))
+        return self.engine.run(resident, lambda tx: update.deliver(tx, workflow_task.Start(stamp, "worker")))
 
     def complete(self, resident: Resident, *commands: Command, sticky: str = "") -> None:
         """The worker answers with these commands."""

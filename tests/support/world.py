@@ -24,13 +24,15 @@ from temporalio.api.common.v1 import ActivityType, Payload, Payloads, RetryPolic
 from temporalio.api.enums.v1 import CommandType, EventType
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.protocol.v1 import Message
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.update.v1 import Input, Meta, Request
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-from nexuskit.backend.history import activity, start, task_completion, workflow_task
+from nexuskit.backend.history import activity, start, task_completion, update, workflow_task
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import Execution, Info, Key
-from nexuskit.backend.history.transaction import Transaction
+from nexuskit.backend.history.transaction import Transaction, Verdict
 from nexuskit.backend.times import SECOND
 
 T = TypeVar("T")
@@ -64,6 +66,7 @@ class World:
         self.draw = CountingDraw()
         self.execution = Execution(1, Info(namespace_id="ns", workflow_id="order-1", run_id="run-1"))
         self.history: list[HistoryEvent] = []
+        self.verdicts: dict[str, Verdict] = {}
 
     def run(self, decide: Callable[[Transaction], T]) -> T:
         tx = Transaction(RULES, self.execution, self.now, self.draw, ENDPOINTS)
@@ -73,6 +76,7 @@ class World:
             self.execution.discard()
             raise
         self.history.extend(tx.events)
+        self.verdicts.update(tx.verdicts)
         self.execution.settle()
         return answer
 
@@ -89,10 +93,16 @@ class World:
     def take_task(self) -> workflow_task.StartedTask | None:
         waiting = workflow_task.current(self.execution)
         stamp = waiting.stamp if waiting is not None else 0
-        return self.run(lambda tx: workflow_task.start(tx, workflow_task.Start(stamp, "worker")))
+        return self.run(lambda tx: update.deliver(tx, workflow_task.Start(stamp, "worker")))
 
     def complete_task(
-        self, *commands: Command, sticky: str = "", another: bool = False, take_next: bool = False
+        self,
+        *commands: Command,
+        sticky: str = "",
+        another: bool = False,
+        take_next: bool = False,
+        messages: Sequence[Message] = (),
+        discards_events: bool = False,
     ) -> task_completion.CompletedTask:
         task = workflow_task.current(self.execution)
         assert task is not None
@@ -107,6 +117,8 @@ class World:
             sticky_timeout=5 * SECOND if sticky else 0,
             another=another,
             take_next=take_next,
+            messages=messages,
+            discards_events=discards_events,
         )
         return self.run(lambda tx: task_completion.decide(tx, request))
 
@@ -114,6 +126,10 @@ class World:
         """A worker takes the task that waits, and answers with these commands."""
         assert self.take_task() is not None
         return self.complete_task(*commands)
+
+    def admit(self, update_id: str, name: str = "add") -> None:
+        """A client asks for an update."""
+        self.run(lambda tx: update.admit(tx, update_request(update_id, name)))
 
     def fail_task(self) -> None:
         task = workflow_task.current(self.execution)
@@ -265,3 +281,7 @@ def fail_workflow() -> Command:
 
 def ids(events: Sequence[HistoryEvent]) -> list[int]:
     return [event.event_id for event in events]
+
+
+def update_request(update_id: str, name: str = "add", value: str = "a book") -> Request:
+    return Request(meta=Meta(update_id=update_id, identity="a-client"), input=Input(name=name, args=payloads(value)))

@@ -27,7 +27,7 @@ from nexuskit.backend.agenda import Agenda, Waiting
 from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
 from nexuskit.backend.history import sizes
 from nexuskit.backend.history.rules import RULES
-from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info
+from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info, lasting
 from nexuskit.backend.history.transaction import Successor, Transaction
 from nexuskit.backend.matching.queues import Matching
 from nexuskit.backend.store.group import Batch, batches
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexuskit.backend.clock import Clock
+    from nexuskit.backend.conversations import Conversation
     from nexuskit.backend.history.transaction import Catalogue, Draw
     from nexuskit.backend.nexus.tasks import NexusTask
     from nexuskit.backend.removal import Run
@@ -57,6 +58,7 @@ class Resident:
 
     __slots__ = (
         "__weakref__",
+        "conversation",
         "events",
         "events_size",
         "execution",
@@ -79,6 +81,8 @@ class Resident:
         # Sets, but in the order of coming: nothing here depends on the order of hashes.
         self.watchers: dict[asyncio.Future[None], None] = {}
         self.last_watchers: dict[asyncio.Future[None], None] = {}
+        self.conversation: Conversation | None = None
+        """Those who wait for an answer of the workflow's code; None until there is one."""
 
     @property
     def settled(self) -> bool:
@@ -87,8 +91,9 @@ class Resident:
 
     @property
     def watched(self) -> bool:
-        """Somebody waits for its events."""
-        return bool(self.watchers or self.last_watchers)
+        """Somebody waits for its events, or for an answer of its code."""
+        talking = self.conversation is not None and self.conversation.going_on
+        return talking or bool(self.watchers or self.last_watchers)
 
     def remember(self, written: list[Batch]) -> None:
         """Keep newly written events at hand, and let the oldest go when they are too many."""
@@ -290,6 +295,8 @@ class Engine:
         if follower is not None:
             self._settle(*follower)
             self._make_current(follower[0].execution)
+        if resident.conversation is not None:
+            resident.conversation.follow(tx)
         if refusal is not None:
             raise refusal
         return answer
@@ -318,23 +325,21 @@ class Engine:
         execution = resident.execution
         changes = execution.changes()
         written = batches(events)
-        if not changes and not written and not resident.new:
-            execution.discard()
-            return
         info = execution.info
-        info.transitions += 1
-        group, ticket = self.store.group()
-        group.add_execution(execution, changes, written, new=resident.new)
         before = [change.before.index(info) if change.before is not None else NOTHING for change in changes]
+        kept = lasting(changes)
+        if kept or written or resident.new or execution.info_changed:
+            info.transitions += 1
+            group, resident.ticket = self.store.group()
+            group.add_execution(execution, kept, written, new=resident.new)
+            resident.new = False
+            if written:
+                resident.remember(written)
+            if written or resident.watched:
+                group.after(lambda: self._wake(resident))
         execution.settle()
-        resident.new = False
-        resident.ticket = ticket
         if execution.id not in self._residents:
             self._keep(resident)  # it is new, or left the cache while somebody had it; now it must stay
-        if written:
-            resident.remember(written)
-        if written or resident.watched:
-            group.after(lambda: self._wake(resident))
         for change, was in zip(changes, before, strict=True):
             self.agenda.enter(
                 execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING
@@ -461,6 +466,8 @@ class Engine:
         if self.stopping or resident.lost or not resident.execution.info.running:
             for watcher in list(resident.last_watchers):
                 _resolve(watcher)
+        if resident.conversation is not None and (self.stopping or resident.lost or resident.removed):
+            resident.conversation.end()
 
     # --- memory
 

@@ -69,6 +69,24 @@ BUFFERED_EVENTS_SIZE = 2 * 1024 * 1024
 """Their bytes in all; Temporal's `history.maximumBufferedEventsSizeInBytes`."""
 ATTACHED_REQUESTS = 2_000
 """Start requests that were attached to one run, which was there already."""
+UPDATES_IN_FLIGHT = 10
+"""Updates of one run that are admitted and not completed; Temporal's `history.maxInFlightUpdates`."""
+UPDATES_IN_FLIGHT_SIZE = 20 * 1024 * 1024
+"""Bytes of their requests in all; Temporal's `history.maxInFlightUpdatePayloads`."""
+UPDATES = 2_000
+"""Updates of one run in all; Temporal's `history.maxTotalUpdates`."""
+SUGGEST_CONTINUE_AS_NEW_UPDATES = 1_800
+"""From here on workflow tasks suggest to continue as new: 0.9 of `UPDATES`, as Temporal's
+`history.maxTotalUpdates.suggestContinueAsNewThreshold`.
+"""
+DISCARDED_EVENTS = 10
+"""A speculative workflow task that showed more new events than this is kept, even if it did nothing, so that they are
+not shown again and again; Temporal's `history.discardSpeculativeWorkflowTaskMaximumEventsCount`.
+"""
+BUFFERED_QUERIES = 100
+"""Queries that wait for one workflow task. Temporal's `history.MaxBufferedQueryCount` is 1, so that two clients that
+ask a starting workflow get in each other's way; nothing here makes it scarce.
+"""
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
 LINKS_PER_REQUEST = 10
@@ -89,6 +107,16 @@ WORKFLOW_TASK_TIMEOUT_MAX = 120 * SECOND
 """A longer one is cut to this; Temporal's `limit.maxWorkflowTaskStartToCloseTimeout`."""
 LONG_POLL = 60 * SECOND
 """How long a poll for a task waits before it answers empty; Temporal's `matching.longPollExpirationInterval`."""
+SPECULATIVE_TASK_WAITS = 5 * SECOND
+"""A speculative workflow task that nobody takes for so long becomes a normal one; Temporal's
+`SpeculativeWorkflowTaskScheduleToStartTimeout`.
+"""
+QUERY_TIMEOUT = 30 * SECOND
+"""A query is given up then where the client names no deadline."""
+QUERY_POLLED_WITHIN = 20 * SECOND
+"""A query of a queue that nobody polled for so long is told so; Temporal's `matching.queryPollerUnavailableWindow`."""
+QUERY_MARGIN = 1 * SECOND
+"""It is told so long before the client gives up; `returnEmptyTaskTimeBudget` there."""
 STICKY_POLLED_WITHIN = 10 * SECOND
 """A sticky queue that nobody polled for so long is not waited for; `stickyPollerUnavailableWindow` there."""
 POLLED_QUEUES = 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import Code, StatusError, not_found
 from nexuskit.backend.history import workflow_task
 
@@ -64,6 +65,9 @@ class Services:
     async def abandon_sticky_queue(self, destination: Destination) -> None:
         """Nobody polls a sticky queue any more: what waits in it goes to the workflow's own queue at once."""
         for waiting in self.engine.tasks.forget(destination):
+            if isinstance(waiting, Question):
+                waiting.end(None)
+                continue
             try:
                 resident = await self.engine.get(waiting.execution)
             except StatusError as error:

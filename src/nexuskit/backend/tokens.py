@@ -46,6 +46,15 @@ class ActivityTaskToken(TaskToken, frozen=True, array_like=True, tag=True):
     """Of an activity's attempt."""
 
 
+class QueryTaskToken(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Names a query that a worker has."""
+
+    execution: Number
+    namespace_id: str
+    run_id: str
+    query_id: str
+
+
 class HistoryPage(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Where to go on reading a history.
 

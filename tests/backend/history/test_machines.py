@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import Callback, Payload, RetryPolicy
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.protocol.v1 import Message
 
+from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import (
     activity,
@@ -29,13 +32,16 @@ from nexuskit.backend.history import (
     buffer,
     callback,
     nexus_operation,
+    update,
+    workflow,
     workflow_task,
 )
 from nexuskit.backend.history.activity_control import Which
 from nexuskit.backend.history.rules import ROWS, RULES
-from nexuskit.backend.history.state import NOTHING, Execution, Index, Info, Key
+from nexuskit.backend.history.state import NOTHING, Execution, Index, Info, Key, lasting
 from nexuskit.backend.history.transaction import Transaction, replay
 from nexuskit.backend.times import SECOND
+from tests.support.messages import acceptance, place_of, rejection, response
 from tests.support.world import (
     World,
     application_failure,
@@ -82,7 +88,7 @@ class Stored:
         self.index: dict[tuple[str, Key], Index] = {}
 
     def write(self, execution: Execution) -> None:
-        for change in execution.changes():
+        for change in lasting(execution.changes()):
             place = (change.kind, change.key)
             if change.after is None:
                 self.rows.pop(place, None)
@@ -122,6 +128,8 @@ class Machines(RuleBasedStateMachine):
         super().__init__()
         self.world = StoringWorld()
         self.closed_history: list[HistoryEvent] | None = None
+        self.brought: tuple[Message, ...] = ()
+        self.acknowledged: dict[str, int] = {}
 
     @property
     def execution(self) -> Execution:
@@ -135,7 +143,21 @@ class Machines(RuleBasedStateMachine):
 
     @rule()
     def take_the_task(self) -> None:
-        self.world.take_task()
+        before = len(self.world.history)
+        started = self.world.take_task()
+        if started is not None:
+            self.brought = started.messages
+            assert not started.task.speculative or started.messages
+            assert not started.task.speculative or len(self.world.history) == before
+
+    @rule(name=st.sampled_from(NAMES))
+    def an_update_comes(self, name: str) -> None:
+        before = list(self.world.history)
+        with contextlib.suppress(StatusError):
+            self.world.admit(name)
+        assert self.world.history == before
+        status = update.status(self.execution, name)
+        assert status is not None or not self.execution.info.running or failing(self.execution)
 
     def has_task(self) -> bool:
         task = workflow_task.current(self.execution)
@@ -147,13 +169,45 @@ class Machines(RuleBasedStateMachine):
         sticky=st.sampled_from(["", "sticky"]),
         another=st.booleans(),
         take_next=st.booleans(),
+        says=st.lists(st.sampled_from(["accept", "reject", "complete", "nothing"]), min_size=3, max_size=3),
+        more=st.sampled_from(["", "", *NAMES]),
     )
-    def answer_the_task(self, commands: list[Any], sticky: str, another: bool, take_next: bool) -> None:
+    def answer_the_task(
+        self, commands: list[Any], sticky: str, another: bool, take_next: bool, says: list[str], more: str
+    ) -> None:
         before = list(self.world.history)
+        task = workflow_task.current(self.execution)
+        assert task is not None
+        messages: list[Message] = []
+        for request, word in zip(self.brought, says, strict=False):
+            if word in ("accept", "complete"):
+                messages.append(acceptance(request))
+            if word == "complete":
+                messages.append(response(request.protocol_instance_id))
+            if word == "reject":
+                messages.append(rejection(request))
+        if more:
+            messages.append(response(more))
+        places = [place_of(message) for message in messages if not message.id.endswith("reject")]
+        only_rejections = not places and not commands and not another
         try:
-            self.world.complete_task(*commands, sticky=sticky, another=another, take_next=take_next)
+            outcome = self.world.complete_task(
+                *places, *commands, sticky=sticky, another=another, take_next=take_next, messages=messages,
+                discards_events=True,
+            )  # fmt: skip
         except StatusError:
             assert self.world.history == before
+            return
+        self.brought = outcome.next_task.messages if outcome.next_task is not None else ()
+        shown = task.scheduled_id - self.execution.info.previous_started_id
+        if outcome.error is None and task.speculative and only_rejections and shown < limits.DISCARDED_EVENTS:
+            assert self.world.history == before
+            assert outcome.reset_to or not self.execution.info.previous_started_id
+
+    @rule(really=st.integers(0, 9))
+    def it_is_terminated(self, really: int) -> None:
+        if self.execution.info.running and not really:
+            self.world.run(lambda tx: workflow.terminate(tx, "enough", "a-client"))
 
     @precondition(has_task)
     @rule()
@@ -279,6 +333,9 @@ class Machines(RuleBasedStateMachine):
     @rule()
     def the_process_dies(self) -> None:
         """Whatever comes next comes to what was read back from disk."""
+        task = workflow_task.current(self.execution)
+        if task is not None and task.volatile:
+            self.brought = ()
         self.world.execution = self.world.stored.read(self.execution.info)
 
     @invariant()
@@ -289,23 +346,26 @@ class Machines(RuleBasedStateMachine):
     def rows_on_disk_equal_memory(self) -> None:
         read = self.world.stored.read(self.execution.info)
         assert {(k, key): row for k, key, row in read.rows()} == {
-            (k, key): row for k, key, row in self.execution.rows()
+            (k, key): row for k, key, row in self.execution.rows() if not row.volatile
         }
         assert read.info == self.execution.info
 
     @invariant()
     def the_index_on_disk_equals_the_one_computed_anew(self) -> None:
-        computed = {(kind, key): row.index(self.execution.info) for kind, key, row in self.execution.rows()}
+        computed = {
+            (kind, key): row.index(self.execution.info) for kind, key, row in self.execution.rows() if not row.volatile
+        }
         assert computed == self.world.stored.index
 
     @invariant()
-    def a_closed_run_accepts_nothing_and_keeps_only_its_callbacks(self) -> None:
+    def a_closed_run_accepts_nothing_and_keeps_only_its_callbacks_and_updates(self) -> None:
         if self.execution.info.running:
             return
         if self.closed_history is None:
             self.closed_history = list(self.world.history)
         assert self.world.history == self.closed_history
-        assert {kind for kind, _, _ in self.execution.rows()} <= {callback.Callback.kind}
+        assert all(row.outlives for _, _, row in self.execution.rows())
+        assert not any(row.volatile for _, _, row in self.execution.rows())
         closing = [event for event in self.world.history if event.event_type in CLOSING]
         assert closing == self.world.history[-1:]
 
@@ -319,11 +379,56 @@ class Machines(RuleBasedStateMachine):
         assert told_by_history(again) == told_by_history(self.execution)
 
     @invariant()
+    def an_acknowledged_update_is_in_history_and_found_again(self) -> None:
+        for event in self.world.history:
+            if event.HasField("workflow_execution_update_accepted_event_attributes"):
+                name = event.workflow_execution_update_accepted_event_attributes.protocol_instance_id
+                assert self.acknowledged.setdefault(name, event.event_id) == event.event_id
+        for name in self.acknowledged:
+            status = update.status(self.execution, name)
+            assert status is not None
+            if status.completed_id:
+                completed = self.world.history[status.completed_id - 1]
+                assert completed.workflow_execution_update_completed_event_attributes.meta.update_id == name
+
+    @invariant()
+    def what_waits_for_the_code_is_brought_to_it(self) -> None:
+        task = workflow_task.current(self.execution)
+        assert task is not None or not update.waits(self.execution)
+
+    @invariant()
+    def at_most_one_task_is_in_flight(self) -> None:
+        open_tasks = 0
+        for event in self.world.history:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+                open_tasks += 1
+            if event.event_type in TASK_ENDS and event.event_type != EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
+                open_tasks -= 1
+            if event.workflow_task_timed_out_event_attributes.started_event_id:
+                open_tasks -= 1
+            assert open_tasks in (0, 1)
+
+    @invariant()
     def a_pending_row_has_somewhere_to_go(self) -> None:
         """Nothing is forgotten: whatever waits is due, or waits where somebody can take it."""
         for kind, _, row in self.execution.rows():
             if kind in (workflow_task.WorkflowTask.kind, "timer"):
                 assert row.index(self.execution.info) != NOTHING
+
+
+TASK_ENDS = frozenset(
+    {
+        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
+        EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
+    }
+)
+
+
+def failing(execution: Execution) -> bool:
+    """Whether the workflow's task has failed so often that it gets no updates."""
+    task = workflow_task.current(execution)
+    return task is not None and task.attempt >= update.FAILING_FROM
 
 
 CLOSING = frozenset({2, 3, 4, 27})
@@ -353,6 +458,8 @@ def told_by_history(execution: Execution) -> dict[str, Any]:
         elif isinstance(row, workflow_task.WorkflowTask):
             if not row.transient:
                 told[f"{kind} {key}"] = (row.scheduled_id, row.started_id, row.started_time, row.request_id)
+        elif row.volatile:
+            continue
         elif kind not in (callback.Callback.kind, buffer.Buffered.kind):
             told[f"{kind} {key}"] = row
     return told

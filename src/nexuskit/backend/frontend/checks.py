@@ -32,6 +32,7 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "eager_worker_deployment_options": "versioning is not offered",
         "last_heartbeat_details": "kept where the attempt is retried",
         "metering_metadata": "for billing, which there is none of",
+        "cause": "says why a query failed; the failure itself says more",
         "poller_group_id": "a hint for spreading pollers over servers; there is one",
         "request_eager_execution": "a hint; the activity is given out by its queue where it is not honoured",
         "resource_id": "a hint for routing to a server; there is one",
@@ -54,9 +55,7 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
             }
         ),
         "StartActivityExecutionRequest": frozenset({"search_attributes"}),
-        "RespondWorkflowTaskCompletedRequest": frozenset(
-            {"query_results", "messages", "versioning_behavior", "page_number", "intermediate_page"}
-        ),
+        "RespondWorkflowTaskCompletedRequest": frozenset({"versioning_behavior", "page_number", "intermediate_page"}),
         "RespondWorkflowTaskFailedRequest": frozenset({"messages"}),
         "DescribeTaskQueueRequest": frozenset({"report_task_reachability"}),
         "UpdateTaskQueueConfigRequest": frozenset(

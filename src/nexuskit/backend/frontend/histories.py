@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nexuskit.backend.services import Services
 
 _CLOSE_EVENT = HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
+_PEOPLE = frozenset({"temporal-cli", "temporal-ui"})
+"""Clients by which people read: they are shown what is in history, and no event that may never be in it."""
 
 
 async def get(
@@ -40,7 +42,7 @@ async def get(
     await services.engine.durable(resident)
     if request.history_event_filter_type == _CLOSE_EVENT:
         return await _close_event(services, resident, seen, page, waited=request.wait_new_event)
-    return await _events(services, resident, seen, page, request)
+    return await _events(services, call, resident, seen, page, request)
 
 
 class Seen(NamedTuple):
@@ -120,6 +122,7 @@ async def _close_event(
 
 async def _events(
     services: Services,
+    call: Call,
     resident: Resident,
     seen: Seen,
     page: tokens.HistoryPage,
@@ -140,6 +143,7 @@ async def _events(
     elif request.wait_new_event and seen.running:
         # The caller wants what comes after, too.
         more = tokens.write(tokens.HistoryPage(page.execution, page.namespace_id, page.run_id, next_id, 0))
-    elif page.transient:
-        events.extend(workflow_tasks.transient_events(resident, page.transient))
+    elif seen.running and call.metadata.get("client-name") not in _PEOPLE:
+        # A worker that lost the workflow reads all of it again, and needs the events of the task that it has.
+        events.extend(workflow_tasks.transient_events(resident, next_id))
     return GetWorkflowExecutionHistoryResponse(history=History(events=events), next_page_token=more)

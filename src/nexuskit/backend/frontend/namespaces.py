@@ -167,7 +167,9 @@ def _described(namespace: Namespace) -> DescribeNamespaceResponse:
             description=namespace.description,
             owner_email=namespace.owner_email,
             data=namespace.data,
-            capabilities=NamespaceInfo.Capabilities(worker_heartbeats=True, worker_poll_complete_on_shutdown=True),
+            capabilities=NamespaceInfo.Capabilities(
+                sync_update=True, async_update=True, worker_heartbeats=True, worker_poll_complete_on_shutdown=True
+            ),
             limits=NamespaceInfo.Limits(
                 blob_size_limit_error=limits.PAYLOAD_SIZE, memo_size_limit_error=limits.MEMO_SIZE
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from temporalio.api.common.v1 import WorkflowExecution, WorkflowType
@@ -17,17 +18,22 @@ from temporalio.api.workflowservice.v1 import (
     RespondWorkflowTaskFailedResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import conversations, limits, tokens
+from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import activity_tasks, polls
+from nexuskit.backend.frontend import activity_tasks, polls, queries
 from nexuskit.backend.frontend.checks import check_fields, check_text
-from nexuskit.backend.history import task_completion, workflow_task
+from nexuskit.backend.history import task_completion, task_events, update, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import span, timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from temporalio.api.query.v1 import WorkflowQuery
+
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
@@ -44,19 +50,37 @@ async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueReq
     until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
     destination = Destination("workflow", namespace.id, request.task_queue.name)
     while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
-        key, waiting = taken[0], cast("Waiting", taken[1])
+        key, handed = taken
+        if isinstance(handed, Question):
+            question = await _query(services, handed, destination)
+            if question is not None:
+                return question
+            continue
+        waiting = cast("Waiting", handed)
         resident = await polls.execution(services, destination, key, waiting)
         if resident is None:
             continue
         start = workflow_task.Start(waiting.stamp, request.identity)
-        started = services.engine.run(resident, lambda tx, start=start: workflow_task.start(tx, start))
+        started = services.engine.run(resident, lambda tx, start=start: update.deliver(tx, start))
         if started is not None:
             summary = Summary.of(resident.execution.info)
+            asked = conversations.queries_for_task(resident)
             await services.engine.store.handed_over()
-            answer = await _task(services, resident, summary, started)
+            answer = await _task(services, resident, summary, started, asked)
             await services.engine.durable(resident)
             return answer
     return PollWorkflowTaskQueueResponse()
+
+
+async def _query(
+    services: Services, question: Question, destination: Destination
+) -> PollWorkflowTaskQueueResponse | None:
+    try:
+        return await queries.task(services, question, destination)
+    except asyncio.CancelledError:  # the poller went away
+        if not question.ended:
+            services.engine.tasks.offer(destination, question.key, question, first=True)
+        raise
 
 
 class Summary(NamedTuple):
@@ -82,7 +106,11 @@ class Summary(NamedTuple):
 
 
 async def _task(
-    services: Services, resident: Resident, info: Summary, started: workflow_task.StartedTask
+    services: Services,
+    resident: Resident,
+    info: Summary,
+    started: workflow_task.StartedTask,
+    asked: Mapping[str, WorkflowQuery],
 ) -> PollWorkflowTaskQueueResponse:
     """A started task, as its worker gets it."""
     row = started.task
@@ -112,6 +140,8 @@ async def _task(
         workflow_execution_task_queue=TaskQueue(name=info.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
         scheduled_time=timestamp(row.scheduled_time),
         started_time=timestamp(row.started_time),
+        queries=asked,
+        messages=started.messages,
     )
 
 
@@ -135,18 +165,22 @@ async def complete(
         sticky_timeout=span(sticky.schedule_to_start_timeout),
         another=request.force_create_new_workflow_task,
         take_next=request.return_new_workflow_task,
+        messages=request.messages,
+        answers=request.query_results,
+        discards_events=request.capabilities.discard_speculative_workflow_task_with_events,
     )
     outcome = services.engine.run(resident, lambda tx: task_completion.decide(tx, decision))
     summary = Summary.of(resident.execution.info)
+    asked = conversations.queries_for_task(resident) if outcome.next_task is not None else {}
     eager = [(key, resident.execution.of(Activity).get(key)) for key in outcome.eager]
     await services.engine.store.handed_over()
-    answer = RespondWorkflowTaskCompletedResponse()
+    answer = RespondWorkflowTaskCompletedResponse(reset_history_event_id=outcome.reset_to)
     for key, row in eager:
         if row is not None:
             scheduled = await services.engine.event(resident, int(key))
             answer.activity_tasks.append(activity_tasks.task(services, resident, row, scheduled))
     if outcome.next_task is not None:
-        answer.workflow_task.CopyFrom(await _task(services, resident, summary, outcome.next_task))
+        answer.workflow_task.CopyFrom(await _task(services, resident, summary, outcome.next_task, asked))
     await services.engine.durable(resident)
     if outcome.error is not None:
         raise outcome.error
@@ -187,8 +221,8 @@ def _read_token(services: Services, namespace: str, raw: bytes) -> tokens.Workfl
 
 
 def transient_events(resident: Resident, scheduled_id: int) -> tuple[HistoryEvent, ...]:
-    """The events of the transient task that a page of history ends with, if it is still that task."""
+    """The events of the transient task that would come next in history, if there is one."""
     task = workflow_task.current(resident.execution)
-    if task is None or not task.started or not task.transient or task.scheduled_id != scheduled_id:
+    if task is None or not task.transient or task.scheduled_id != scheduled_id:
         return ()
-    return workflow_task.transient_events(resident.execution.info, task)
+    return task_events.transient_events(resident.execution.info, task)[: 2 if task.started else 1]

@@ -47,13 +47,13 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
         raise
     if there is not None and verdict is reuse.Verdict.USE:
         attached = _attach(services, there, request)
-        answer = _answer(namespace, there, started=False, request_id=attached)
+        answer = respond(namespace, there, started=False, request_id=attached)
         await engine.durable(there)
         return answer
     run = history_start.from_request(request, services.clock.now())
     instead_of = there if verdict is reuse.Verdict.TERMINATE else None
     resident = starting.begin(engine, namespace.id, request.workflow_id, run, instead_of=instead_of)
-    answer = _answer(namespace, resident, started=True)
+    answer = respond(namespace, resident, started=True)
     await engine.durable(resident)
     return answer
 
@@ -67,9 +67,9 @@ def _resolve(there: Resident | None, request: StartWorkflowExecutionRequest) -> 
 def _repeated(namespace: Namespace, there: Resident, request_id: str) -> StartWorkflowExecutionResponse | None:
     """The first answer again, if the newest run knows the request."""
     if there.execution.info.start_request_id == request_id:
-        return _answer(namespace, there, started=True)
+        return respond(namespace, there, started=True)
     if there.execution.of(attach.Attached).get(request_id) is not None:
-        return _answer(namespace, there, started=False, request_id=request_id)
+        return respond(namespace, there, started=False, request_id=request_id)
     return None
 
 
@@ -85,10 +85,13 @@ def _attach(services: Services, there: Resident, request: StartWorkflowExecution
     return request_id
 
 
-def _answer(
+def respond(
     namespace: Namespace, resident: Resident, *, started: bool, request_id: str = ""
 ) -> StartWorkflowExecutionResponse:
-    """What a start is answered with; `request_id` is that of one that was attached, and the link names it."""
+    """The answer to who asked for a run, which is this one; `started` by him or not.
+
+    `request_id` is that of a request that was attached, and the link names it.
+    """
     info = resident.execution.info
     attached = Link.WorkflowEvent.RequestIdReference(
         request_id=request_id, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED

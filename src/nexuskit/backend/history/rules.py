@@ -29,6 +29,7 @@ from nexuskit.backend.history import (
     standalone,
     start,
     timer,
+    update,
     workflow,
     workflow_task,
 )
@@ -55,6 +56,8 @@ ROWS: Mapping[str, type[Row]] = MappingProxyType(
             start.RunDeadline,
             start.Template,
             timer.Timer,
+            update.Completed,
+            update.Update,
             workflow_task.WorkflowTask,
         )
     }
@@ -88,6 +91,8 @@ RULES = Rules(
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED: standalone.apply_closed,
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED: activity.apply_cancel_requested,
         EventType.EVENT_TYPE_MARKER_RECORDED: marker.apply_recorded,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: update.apply_accepted,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED: update.apply_completed,
         EventType.EVENT_TYPE_TIMER_STARTED: timer.apply_started,
         EventType.EVENT_TYPE_TIMER_FIRED: timer.apply_fired,
         EventType.EVENT_TYPE_TIMER_CANCELED: timer.apply_cancelled,
@@ -138,9 +143,15 @@ RULES = Rules(
         standalone.Terminated: standalone.apply_terminated,
         start.FirstTaskReady: start.apply_first_task_ready,
         start.Requested: start.apply_requested,
+        update.Admitted: update.apply_admitted,
+        update.Gone: update.apply_gone,
+        update.Sent: update.apply_sent,
+        workflow_task.Discarded: workflow_task.apply_discarded,
         workflow_task.Dropped: workflow_task.apply_dropped,
+        workflow_task.Materialized: workflow_task.apply_materialized,
         workflow_task.Queued: workflow_task.apply_queued,
         workflow_task.Scheduled: workflow_task.apply_transient,
+        workflow_task.Speculated: workflow_task.apply_speculated,
         workflow_task.Started: workflow_task.apply_started,
         workflow_task.Unstuck: workflow_task.apply_unstuck,
         workflow_task.Sticky: workflow_task.apply_sticky,
@@ -161,6 +172,7 @@ RULES = Rules(
         CommandType.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION: external.signal,
         CommandType.COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION: external.request_cancel,
         CommandType.COMMAND_TYPE_SCHEDULE_NEXUS_OPERATION: nexus_operation.schedule,
+        CommandType.COMMAND_TYPE_PROTOCOL_MESSAGE: update.carry_out,
     },
     due={
         activity.Activity.kind: activity.due,
@@ -176,5 +188,6 @@ RULES = Rules(
         EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED: child.apply_placed,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED: attach.apply_placed,
     },
+    first=workflow_task.materialize,
 )
 """The tables, as a transaction takes them."""

@@ -171,6 +171,11 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     outlives = False
     """Whether it stays when the run closes."""
 
+    @property
+    def volatile(self) -> bool:
+        """It is in memory only: never written, and gone after a crash."""
+        return False
+
     def index(self, info: Info) -> Index:
         """When it must be looked at, and where it waits: a pure function of the row."""
         raise NotImplementedError(f"{type(self).__name__} must say what is next")
@@ -222,9 +227,7 @@ class Table(Generic[R]):
                 yield key, changed
 
     def __len__(self) -> int:
-        if not self.changes:
-            return len(self.settled)
-        return sum(1 for _ in self.items())
+        return len(self.settled) + sum((row is not None) - (key in self.settled) for key, row in self.changes.items())
 
     def growth(self) -> int:
         """By how many bytes the running transaction makes it larger, or smaller."""
@@ -250,6 +253,17 @@ class Change(NamedTuple):
     key: Key
     before: Row | None
     after: Row | None
+
+
+def lasting(changes: list[Change]) -> list[Change]:
+    """Those of the changes that are to be written: to the disk, a volatile row is none."""
+    written: list[Change] = []
+    for kind, key, before, after in changes:
+        was = None if before is None or before.volatile else before
+        now = None if after is None or after.volatile else after
+        if was is not None or now is not None:
+            written.append(Change(kind, key, was, now))
+    return written
 
 
 class Execution:
@@ -298,6 +312,11 @@ class Execution:
     def relisted(self) -> bool:
         """Whether the running transaction changed the search attributes."""
         return self.info.search_attributes is not self._saved.search_attributes
+
+    @property
+    def info_changed(self) -> bool:
+        """Whether the running transaction has changed the `info`."""
+        return self.info != self._saved
 
     def settle(self) -> None:
         """The running transaction holds: what it changed is how things are."""

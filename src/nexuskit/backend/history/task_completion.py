@@ -7,21 +7,24 @@ takes its place in history after it, and makes the next task.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import CommandType, EventType, WorkflowTaskFailedCause
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo
 
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
-from nexuskit.backend.history import activity, buffer, workflow, workflow_task
+from nexuskit.backend.history import activity, buffer, update, workflow, workflow_task
 from nexuskit.backend.history.command import CommandError
 from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.history.state import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from temporalio.api.command.v1 import Command
+    from temporalio.api.protocol.v1 import Message
+    from temporalio.api.query.v1 import WorkflowQueryResult
     from temporalio.api.sdk.v1 import WorkflowTaskCompletedMetadata
 
     from nexuskit.backend.history.transaction import Transaction
@@ -49,6 +52,9 @@ class CompleteTask(NamedTuple):
         sticky_queue, sticky_timeout: where the workflow's next tasks are to go first, and for how long (ns).
         another: give the worker another task at once even if there is nothing new (a heartbeat of a long task).
         take_next: the worker takes the next task with the answer, if there is one.
+        messages: what it says to updates.
+        answers: what it says to queries.
+        discards_events: it can take back events that it was shown with a task of which no trace stays.
     """
 
     scheduled_id: int
@@ -61,6 +67,9 @@ class CompleteTask(NamedTuple):
     sticky_timeout: int
     another: bool
     take_next: bool
+    messages: Sequence[Message] = ()
+    answers: Mapping[str, WorkflowQueryResult] = MappingProxyType({})
+    discards_events: bool = False
 
 
 class CompletedTask(NamedTuple):
@@ -70,11 +79,13 @@ class CompletedTask(NamedTuple):
         next_task: the next task, already the worker's; None if there is none or it did not ask.
         eager: keys of the activities that the worker gets with the answer.
         error: the answer is this refusal instead; the failed task is in history all the same.
+        reset_to: no trace stays of the task: history ends with this event again, for the worker too; 0: it stays.
     """
 
     next_task: StartedTask | None = None
     eager: tuple[Key, ...] = ()
     error: StatusError | None = None
+    reset_to: int = 0
 
 
 def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
@@ -89,24 +100,36 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
             raise invalid_argument(f"unknown command type: {command.command_type}")
         if command.command_type not in tx.rules.commands:
             raise unimplemented(f"command {CommandType.Name(command.command_type)} is not served by this backend")
+    tx.messages = {message.id: message for message in request.messages}
     try:
-        _carry_out(tx, task, request)
+        completed_id = _carry_out(tx, task, request)
     except CommandError as error:
         tx.reset()
         return _refuse(tx, task, request, error)
+    tx.answers = request.answers
     if not tx.state.info.running:
         return CompletedTask()
     if buffer.release(tx) or tx.wakes or request.another:
         workflow_task.schedule(tx)
+    elif update.waits(tx.state):
+        workflow_task.speculate(tx)
     next_task = None
     waiting = workflow_task.current(tx.state)
     if request.take_next and waiting is not None:
-        next_task = workflow_task.start(tx, workflow_task.Start(waiting.stamp, request.identity))
-    return CompletedTask(next_task, _start_eager(tx, request))
+        start = workflow_task.Start(waiting.stamp, request.identity)
+        next_task = update.deliver(tx, start, again=not request.another)
+    reset_to = 0 if completed_id else tx.state.info.previous_started_id
+    return CompletedTask(next_task, _start_eager(tx, request), reset_to=reset_to)
 
 
-def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: CompleteTask) -> None:
-    completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata)
+def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: CompleteTask) -> int:
+    """Returns the id of the event that says that the task is completed, 0 if no trace of it stays."""
+    idle = not request.commands and not request.another
+    if idle and update.may_discard(tx.state, task, request.messages, discards_events=request.discards_events):
+        tx.note(workflow_task.Discarded())
+        completed_id = 0
+    else:
+        completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata)
     tx.note(workflow_task.Sticky(request.sticky_queue, request.sticky_timeout))
     for place, command in enumerate(request.commands):
         if command.command_type in CLOSING:
@@ -119,6 +142,10 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
                     f"{name} must be the last command, {len(request.commands) - place - 1} follow it"
                 )
         tx.rules.commands[command.command_type](tx, command, completed_id)
+    update.carry_out_rest(tx)
+    if tx.state.info.running and not request.another:
+        update.reject_unanswered(tx)
+    return completed_id
 
 
 def _refuse(
@@ -129,7 +156,8 @@ def _refuse(
     text = error.message if error.message == short else f"{short}: {error.message}"
     refusal = CompletedTask(error=invalid_argument(text))
     unhandled = error.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
-    if task.transient and not error.terminate and not unhandled:
+    update.give_up_sent(tx)
+    if task.repeat and not error.terminate and not unhandled:
         # It would fail again at once and keep everybody busy: the task is left to time out before it is repeated.
         return refusal
     failure = Failure(message=error.message, source="Server", server_failure_info=ServerFailureInfo())

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from temporalio.api.common.v1 import Link
+    from temporalio.api.failure.v1 import Failure
+    from temporalio.api.protocol.v1 import Message
+    from temporalio.api.query.v1 import WorkflowQueryResult
     from temporalio.api.sdk.v1 import UserMetadata
 
+    from nexuskit.backend.errors import StatusError
     from nexuskit.backend.history.state import Execution
 
 
@@ -54,6 +58,13 @@ class Catalogue(Protocol):
     def search_attributes(self) -> Mapping[str, int]: ...
 
 
+class Verdict(NamedTuple):
+    """What becomes of an update of which no trace stays: the failure it was rejected with, or why it was given up."""
+
+    failure: Failure | None = None
+    error: StatusError | None = None
+
+
 class Record(msgspec.Struct, frozen=True):
     """Base of the internal records: what happened to an execution and is not in its history."""
 
@@ -70,6 +81,7 @@ class Rules:
         holds_back: whether an event of this type must wait for the workflow task in flight.
         hold: the record that puts a serialised event with the waiting ones.
         placed: event type → what an event that waited does to an execution once it has its id.
+        first: writes what must be in history before an event of this type.
     """
 
     events: Mapping[int, Callable[[Execution, HistoryEvent], None]]
@@ -79,6 +91,7 @@ class Rules:
     holds_back: Callable[[Execution, int], bool]
     hold: Callable[[bytes], Record]
     placed: Mapping[int, Callable[[Execution, HistoryEvent], None]]
+    first: Callable[[Transaction, int], None]
 
 
 class Successor(NamedTuple):
@@ -106,18 +119,24 @@ class Transaction:
         catalogues: id of each namespace → what search attributes it has.
         events: the events that go into history, in order.
         wakes: a command left the workflow something to do: a workflow task follows once all commands are carried out.
+        messages: what the worker sent with its commands, by id; each is taken out when it is carried out.
+        verdicts: id of each update of which no trace stays → what its waiters are told.
+        answers: id of each query that the worker answered → its answer.
     """
 
     __slots__ = (
+        "answers",
         "catalogues",
         "draw",
         "endpoints",
         "events",
+        "messages",
         "namespaces",
         "now",
         "rules",
         "state",
         "successor",
+        "verdicts",
         "wakes",
     )
 
@@ -141,6 +160,9 @@ class Transaction:
         self.draw = draw
         self.events: list[HistoryEvent] = []
         self.wakes = False
+        self.messages: dict[str, Message] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self.answers: Mapping[str, WorkflowQueryResult] = {}
 
     def add(
         self,
@@ -171,6 +193,7 @@ class Transaction:
 
     def put(self, event: HistoryEvent) -> int:
         """Add an event that has its time already. Returns its id, 0 for one that waits."""
+        self.rules.first(self, event.event_type)
         if self.rules.holds_back(self.state, event.event_type):
             self.note(self.rules.hold(event.SerializeToString()))
             self.rules.events[event.event_type](self.state, event)
@@ -201,6 +224,9 @@ class Transaction:
         self.events.clear()
         self.wakes = False
         self.successor = None
+        self.messages = {}
+        self.verdicts = {}
+        self.answers = {}
         self.state.discard()
 
 

@@ -69,7 +69,7 @@ def apply_closed(state: Execution, event: HistoryEvent) -> None:
     if not (left and info.reset_run_id):
         child.apply_parent_closed(state, info.close_time)
     for _, key, row in list(state.rows()):
-        if not row.outlives:
+        if not row.outlives or row.volatile:
             state.of(type(row)).remove(key)
     if info.new_run_id or left:
         callback.apply_handed_on(state)

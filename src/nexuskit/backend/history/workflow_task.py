@@ -10,6 +10,11 @@ thousand times must not fill history with its failures, so their two events are 
 history it gets, and are written only when the task completes. Should events have come in between, the task is no repeat
 any more and becomes a first attempt (temporalio/temporal: service/history/workflow/workflow_task_state_machine.go).
 
+A task that is there for updates alone is speculative: it is in memory only, and its two events are shown to the worker
+as those of a transient one. If the worker rejects all of them the task is discarded, and there is no trace of it. As
+soon as anything else is to be written while it is there, its own events are written first, and from then on it is a
+normal task. A crash may lose it, and the updates with it.
+
 A task goes to the sticky queue of the worker that has the workflow in its cache. If nobody takes it there in time it
 goes to the workflow's own queue, which any worker polls.
 """
@@ -19,26 +24,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from temporalio.api.enums.v1 import EventType, TaskQueueKind, TimeoutType, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import (
+    EventType,
+    TimeoutType,
+    WorkflowTaskFailedCause,
+)
 from temporalio.api.history.v1 import (
     HistoryEvent,
     WorkflowTaskCompletedEventAttributes,
     WorkflowTaskFailedEventAttributes,
-    WorkflowTaskScheduledEventAttributes,
-    WorkflowTaskStartedEventAttributes,
     WorkflowTaskTimedOutEventAttributes,
 )
-from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import InvariantError, invariant, not_found
-from nexuskit.backend.history import buffer
+from nexuskit.backend.history import buffer, task_events
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
-from nexuskit.backend.times import SECOND, duration, timestamp
+from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
     from temporalio.api.failure.v1 import Failure
+    from temporalio.api.protocol.v1 import Message
     from temporalio.api.sdk.v1 import WorkflowTaskCompletedMetadata
 
     from nexuskit.backend.history.state import Execution
@@ -55,24 +62,6 @@ TIMEOUT_GROWTH_MAX = 600 * SECOND
 
 _SCHEDULED = EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
 _STARTED = EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
-
-NOT_HELD_BACK = frozenset(
-    {
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
-        EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
-        EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
-        EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
-        EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
-        EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
-    }
-)
-"""Events that are part of a workflow task, or end the run: they never wait for the task in flight."""
 
 
 class WorkflowTask(Row, frozen=True, omit_defaults=True):
@@ -92,20 +81,40 @@ class WorkflowTask(Row, frozen=True, omit_defaults=True):
     started_time: int = 0
     request_id: str = ""
     identity: str = ""
+    speculative: bool = False
+    """It is there for updates alone, and in memory only."""
+    many_updates: bool = False
+    """It was said, when it started, that there are so many that the workflow should continue as new."""
+
+    @property
+    def volatile(self) -> bool:
+        return self.speculative
 
     @property
     def started(self) -> bool:
         return self.started_time != 0
 
     @property
+    def repeat(self) -> bool:
+        """The attempt before failed."""
+        return self.attempt > 1
+
+    @property
     def transient(self) -> bool:
         """Its scheduled and started events are not in history yet."""
-        return self.attempt > 1
+        return self.repeat or self.speculative
+
+    @property
+    def waits_until(self) -> int:
+        """When it has waited too long for a worker (ns), 0 for never."""
+        if self.sticky_timeout:
+            return self.scheduled_time + self.sticky_timeout
+        return self.scheduled_time + limits.SPECULATIVE_TASK_WAITS if self.speculative else 0
 
     def index(self, info: Info) -> Index:
         if self.started:
             return Index(due=self.started_time + self.timeout, stamp=self.stamp)
-        due = self.scheduled_time + self.sticky_timeout if self.sticky_timeout else 0
+        due = self.waits_until
         return Index(due, Destination("workflow", info.namespace_id, self.queue), self.scheduled_time, self.stamp)
 
     @property
@@ -140,6 +149,21 @@ class Started(Record, frozen=True):
     request_id: str
     identity: str
     attempt: int
+    many_updates: bool = False
+
+
+class Speculated(Record, frozen=True):
+    """A speculative task waits."""
+
+    time: int
+
+
+class Materialized(Record, frozen=True):
+    """The speculative task is a normal one from now on."""
+
+
+class Discarded(Record, frozen=True):
+    """The speculative task has done nothing that is worth a trace."""
 
 
 def current(state: Execution) -> WorkflowTask | None:
@@ -149,7 +173,7 @@ def current(state: Execution) -> WorkflowTask | None:
 
 def holds_back(state: Execution, event_type: int) -> bool:
     """Whether an event of this type must wait until the task in flight has ended."""
-    if event_type in NOT_HELD_BACK:
+    if event_type in task_events.NOT_HELD_BACK:
         return False
     task = current(state)
     return task is not None and task.started
@@ -202,6 +226,7 @@ def apply_started(state: Execution, record: Started) -> None:
         request_id=record.request_id,
         identity=record.identity,
         attempt=record.attempt,
+        many_updates=record.many_updates,
     )
     state.of(WorkflowTask).put(ONLY, row)
 
@@ -219,6 +244,28 @@ def apply_started_event(state: Execution, event: HistoryEvent) -> None:
             attempt=_required(state).attempt,
         ),
     )
+
+
+def apply_speculated(state: Execution, record: Speculated) -> None:
+    info = state.info
+    task = WorkflowTask(
+        scheduled_id=info.next_event_id,
+        scheduled_time=record.time,
+        original_scheduled_time=record.time,
+        queue=info.sticky_queue or info.task_queue,
+        sticky_timeout=info.sticky_timeout if info.sticky_queue else 0,
+        timeout=info.task_timeout,
+        speculative=True,
+    )
+    state.of(WorkflowTask).put(ONLY, task)
+
+
+def apply_materialized(state: Execution, _: Materialized) -> None:
+    state.of(WorkflowTask).put(ONLY, msgspec.structs.replace(_required(state), speculative=False))
+
+
+def apply_discarded(state: Execution, _: Discarded) -> None:
+    state.of(WorkflowTask).remove(ONLY)
 
 
 def apply_completed(state: Execution, event: HistoryEvent) -> None:
@@ -289,14 +336,30 @@ def schedule(tx: Transaction) -> None:
         return
     tx.add(
         _SCHEDULED,
-        workflow_task_scheduled_event_attributes=WorkflowTaskScheduledEventAttributes(
-            task_queue=_queue(info, sticky=bool(info.sticky_queue)),
-            start_to_close_timeout=duration(info.task_timeout),
-            attempt=1,
+        workflow_task_scheduled_event_attributes=task_events.scheduled_attributes(
+            info, info.task_timeout, sticky=bool(info.sticky_queue)
         ),
     )
     if info.sticky_queue:
         tx.note(Queued(info.sticky_queue, info.sticky_timeout, info.task_timeout))
+
+
+def speculate(tx: Transaction) -> None:
+    """Updates wait for the workflow's code, and nothing else does: a speculative task, unless there is one already."""
+    if tx.state.info.running and current(tx.state) is None:
+        tx.note(Speculated(tx.now))
+
+
+def materialize(tx: Transaction, event_type: int) -> None:
+    """An event of this type is to be written: a speculative task that is there becomes a normal one before it.
+
+    One that no worker has yet is simply gone when the run ends.
+    """
+    task = current(tx.state)
+    if task is None or not task.speculative or (event_type in task_events.ENDS and not task.started):
+        return
+    tx.note(Materialized())
+    _write_transient(tx, task)
 
 
 class Start(NamedTuple):
@@ -305,10 +368,12 @@ class Start(NamedTuple):
     Attributes:
         stamp: the stamp of the index that brought it here.
         identity: who the worker says it is.
+        many_updates: the workflow got so many updates that it should continue as new.
     """
 
     stamp: int
     identity: str
+    many_updates: bool = False
 
 
 class StartedTask(NamedTuple):
@@ -319,12 +384,14 @@ class StartedTask(NamedTuple):
         history_from: the first event the worker needs.
         history_to: the last event in history.
         transient: the task's scheduled and started events, if they are not in history yet.
+        messages: the updates that come with it.
     """
 
     task: WorkflowTask
     history_from: int
     history_to: int
     transient: tuple[HistoryEvent, ...]
+    messages: tuple[Message, ...] = ()
 
 
 def start(tx: Transaction, request: Start) -> StartedTask | None:
@@ -334,25 +401,35 @@ def start(tx: Transaction, request: Start) -> StartedTask | None:
     if task is None or task.started or task.stamp != request.stamp or not info.running:
         return None
     request_id = tx.draw.uuid()
-    if task.transient and task.scheduled_id != info.next_event_id:
+    if task.repeat and task.scheduled_id != info.next_event_id:
         # Events have come since the attempt before failed: this is no repeat, so it is written like a first attempt.
         tx.note(Dropped())
         tx.add(
             _SCHEDULED,
-            workflow_task_scheduled_event_attributes=WorkflowTaskScheduledEventAttributes(
-                task_queue=_queue(info, sticky=False), start_to_close_timeout=duration(task.timeout), attempt=1
-            ),
+            workflow_task_scheduled_event_attributes=task_events.scheduled_attributes(info, task.timeout, sticky=False),
         )
         task = _required(tx.state)
     sticky = task.sticky_timeout != 0
     transient: tuple[HistoryEvent, ...] = ()
     if task.transient:
-        tx.note(Started(task.scheduled_id, task.scheduled_id + 1, tx.now, request_id, request.identity, task.attempt))
-        transient = transient_events(info, _required(tx.state))
+        tx.note(
+            Started(
+                scheduled_id=task.scheduled_id,
+                started_id=task.scheduled_id + 1,
+                time=tx.now,
+                request_id=request_id,
+                identity=request.identity,
+                attempt=task.attempt,
+                many_updates=request.many_updates,
+            )
+        )
+        transient = task_events.transient_events(info, _required(tx.state))
     else:
         tx.add(
             _STARTED,
-            workflow_task_started_event_attributes=_started_attributes(info, task, request.identity, request_id),
+            workflow_task_started_event_attributes=task_events.started_attributes(
+                info, task, request.identity, request_id, many_updates=request.many_updates
+            ),
         )
     return StartedTask(
         task=_required(tx.state),
@@ -389,7 +466,7 @@ def complete(
     tx: Transaction, task: WorkflowTask, identity: str, sdk_metadata: WorkflowTaskCompletedMetadata | None
 ) -> int:
     """The worker has answered: write the task's end. Returns the completed event's id, which its commands refer to."""
-    if task.transient:
+    if task.repeat:
         _write_transient(tx, task)
         task = _required(tx.state)
     return tx.add(
@@ -407,7 +484,9 @@ def fail(
     tx: Transaction, task: WorkflowTask, cause: int, failure: Failure | None, identity: str, *, again: bool = True
 ) -> None:
     """The attempt failed: the first one in history, later ones without a trace; with `again` the task waits anew."""
-    if not task.transient:
+    info = tx.state.info
+    sticky = bool(info.sticky_queue)
+    if not task.repeat:
         tx.add(
             EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
             workflow_task_failed_event_attributes=WorkflowTaskFailedEventAttributes(
@@ -421,7 +500,7 @@ def fail(
     else:
         tx.note(Dropped())
     if again:
-        _again(tx, task, task.attempt + 1)
+        _again(tx, task, sticky=sticky)
 
 
 def force_close(tx: Transaction) -> None:
@@ -436,12 +515,13 @@ def force_close(tx: Transaction) -> None:
 def due(tx: Transaction, task: WorkflowTask) -> None:
     """Its time has come: nobody took it from the sticky queue, or the worker that took it did not answer."""
     if not task.started:
-        if task.sticky_timeout and task.scheduled_time + task.sticky_timeout <= tx.now:
-            leave_sticky(tx)
+        if task.waits_until and task.waits_until <= tx.now:
+            _wait_elsewhere(tx, task)
         return
     if task.started_time + task.timeout > tx.now:
         return
-    if task.transient:
+    sticky = bool(tx.state.info.sticky_queue)
+    if task.repeat:
         tx.note(Dropped())
     else:
         tx.add(
@@ -452,7 +532,7 @@ def due(tx: Transaction, task: WorkflowTask) -> None:
                 timeout_type=TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE,
             ),
         )
-    _again(tx, task, task.attempt + 1)
+    _again(tx, task, sticky=sticky)
 
 
 def unstick(tx: Transaction) -> None:
@@ -467,6 +547,14 @@ def leave_sticky(tx: Transaction) -> None:
     task = current(tx.state)
     if task is None or task.started or not task.sticky_timeout:
         return
+    if task.speculative:
+        tx.note(Unstuck())
+    else:
+        _wait_elsewhere(tx, task)
+
+
+def _wait_elsewhere(tx: Transaction, task: WorkflowTask) -> None:
+    """Nobody took the task in time: it waits anew, as a normal one in the workflow's own queue."""
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
         workflow_task_timed_out_event_attributes=WorkflowTaskTimedOutEventAttributes(
@@ -477,58 +565,22 @@ def leave_sticky(tx: Transaction) -> None:
     schedule(tx)
 
 
-def _again(tx: Transaction, task: WorkflowTask, attempt: int) -> None:
-    """The task waits again: as a repeat, or as a first attempt if events have come while it was with the worker."""
-    if buffer.release(tx):
+def _again(tx: Transaction, task: WorkflowTask, *, sticky: bool) -> None:
+    """The task waits again: as a repeat, or as a first attempt if events have come while it was with the worker.
+
+    A worker that has the workflow in its cache may have failed for that reason alone: that does not count either.
+    """
+    if buffer.release(tx) or (sticky and not task.repeat):
         schedule(tx)
         return
-    tx.note(Scheduled(tx.state.info.next_event_id, attempt, tx.now, task.original_scheduled_time))
+    tx.note(Scheduled(tx.state.info.next_event_id, task.attempt + 1, tx.now, task.original_scheduled_time))
 
 
 def _write_transient(tx: Transaction, task: WorkflowTask) -> None:
-    """A repeat has succeeded: its two events take their place in history, at the ids that the worker was shown."""
+    """A transient task's events take their place in history, at the ids that the worker was shown."""
     invariant(task.scheduled_id == tx.state.info.next_event_id, "a transient task's events come next in history")
-    for event in transient_events(tx.state.info, task):
+    for event in task_events.transient_events(tx.state.info, task)[: 2 if task.started else 1]:
         tx.place(event)
-
-
-def transient_events(info: Info, task: WorkflowTask) -> tuple[HistoryEvent, HistoryEvent]:
-    scheduled = HistoryEvent(
-        event_id=task.scheduled_id,
-        event_time=timestamp(task.scheduled_time),
-        event_type=_SCHEDULED,
-        workflow_task_scheduled_event_attributes=WorkflowTaskScheduledEventAttributes(
-            task_queue=_queue(info, sticky=False),
-            start_to_close_timeout=duration(task.timeout),
-            attempt=task.attempt,
-        ),
-    )
-    started = HistoryEvent(
-        event_id=task.scheduled_id + 1,
-        event_time=timestamp(task.started_time),
-        event_type=_STARTED,
-        workflow_task_started_event_attributes=_started_attributes(info, task, task.identity, task.request_id),
-    )
-    return scheduled, started
-
-
-def _started_attributes(
-    info: Info, task: WorkflowTask, identity: str, request_id: str
-) -> WorkflowTaskStartedEventAttributes:
-    return WorkflowTaskStartedEventAttributes(
-        scheduled_event_id=task.scheduled_id,
-        identity=identity,
-        request_id=request_id,
-        suggest_continue_as_new=info.next_event_id > limits.SUGGEST_CONTINUE_AS_NEW_EVENTS
-        or info.history_size > limits.SUGGEST_CONTINUE_AS_NEW_SIZE,
-        history_size_bytes=info.history_size,
-    )
-
-
-def _queue(info: Info, *, sticky: bool) -> TaskQueue:
-    if sticky:
-        return TaskQueue(name=info.sticky_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_STICKY, normal_name=info.task_queue)
-    return TaskQueue(name=info.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL)
 
 
 def _required(state: Execution) -> WorkflowTask:
