@@ -65,6 +65,8 @@ DYNAMIC_CONFIG: dict[str, Any] = {
     # With the default of four, a queue with few pollers keeps a Nexus task waiting while another is being handled.
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
+    # With the default of ten a second a test that waits until something is listed is soon refused.
+    "frontend.namespaceRPS.visibility": 10_000,
 }
 """Settings without which the server lacks what the tests use, or answers seconds late."""
 

@@ -62,7 +62,7 @@ class Run(NamedTuple):
             case "StartTime":
                 return info.start_time
             case "CloseTime":
-                return info.close_time or FOREVER
+                return info.close_time or None
             case "ExecutionStatus":
                 return info.status
             case "HistoryLength":
@@ -247,10 +247,7 @@ def single(draw: st.DrawFn) -> Filter:
         prefix = draw(st.sampled_from(["a", "o1", "Pay", "", "é"]))
         return f"{column} {word}STARTS_WITH '{prefix}'", on(name, lambda v: v.startswith(prefix) != negated)
     if kind == "null":
-        test = lambda run: (run.value(name) is None) != negated  # noqa: E731
-        if name == "CloseTime":
-            test = lambda run: (not run.info.close_time) != negated  # noqa: E731
-        return f"{column} IS {word}NULL", test
+        return f"{column} IS {word}NULL", lambda run: (run.value(name) is None) != negated
     if kind == "in":
         wanted = draw(st.lists(VALUES[name], min_size=1, max_size=3))
         return f"{column} {word}IN ({', '.join(map(quoted, wanted))})", on(name, lambda v: (v in wanted) != negated)
@@ -317,12 +314,9 @@ def test_a_sorted_list_has_those_without_a_value_last(
     text, test = made
     found = [run for _, run in filled.runs if test(run) is True]
 
-    def value(run: Run) -> Any:
-        return run.value(name) if name != "CloseTime" else run.info.close_time or None
-
-    keys = sorted({value(run) for run in found if value(run) is not None}, reverse=descending)
-    there = [run for key in keys for run in found if value(run) == key]
-    expected = there + [run for run in found if value(run) is None]
+    keys = sorted({run.value(name) for run in found if run.value(name) is not None}, reverse=descending)
+    there = [run for key in keys for run in found if run.value(name) == key]
+    expected = there + [run for run in found if run.value(name) is None]
     sorting = f"{text} ORDER BY `{name}` {'DESC' if descending else 'ASC'}"
     assert listed(filled.connection, sorting) == [run.info.run_id for run in expected]
 

@@ -12,8 +12,8 @@ import msgspec
 
 from nexuskit.backend import limits
 from nexuskit.backend.history.state import Change, Execution, Info, Key, Row
-from nexuskit.backend.store.schema import OPEN
 from nexuskit.backend.visibility import search_attributes
+from nexuskit.backend.visibility.subjects import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

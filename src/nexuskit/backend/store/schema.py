@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nexuskit.backend.history.state import Info
+from nexuskit.backend.visibility.subjects import OPEN
 
 if TYPE_CHECKING:
     import sqlite3
 
 VERSION = 4
 """The version that this code reads and writes, kept in the file's `PRAGMA user_version`."""
-
-OPEN = 2**63 - 1
-"""In the column `listed`, where closed runs have their close time: open ones come first."""
 
 _index_attributes = """
     INSERT OR IGNORE INTO attributes

@@ -231,7 +231,7 @@ class _Checker:
             raise refused(f"{_INVALID}: must be a column name but was {_shown(operand)}")
         found = self._subject.find(operand.text, self._custom)
         if found is None:
-            raise refused(f"{_INVALID}: column name '{operand.text[:200]}' is not a valid search attribute")
+            raise refused(f"invalid search attribute: {operand.text[:200]}")
         if operand.text == DIVISION:
             self.any_division = True
         return found
@@ -245,7 +245,7 @@ class _Checker:
             case grammar.Name(text):
                 raise refused(
                     f"{_UNSUPPORTED}: column name on the right side of comparison expression"
-                    f" (did you forget to quote '{text[:200]}'?)"
+                    f' (did you forget to quote "{text[:200]}"?)'
                 )
             case grammar.Function():
                 raise refused(f"{_UNSUPPORTED}: nested func")
@@ -265,8 +265,10 @@ class _Checker:
             if found is not None:
                 return found
             raise refused(f"{_INVALID}: invalid ExecutionStatus value '{operand[:200]}'")
-        if isinstance(operand, bool) or not isinstance(operand, int) or operand not in INT_RANGE:
+        if isinstance(operand, bool) or not isinstance(operand, int):
             raise refused(f"{_INVALID}: unexpected value type for search attribute ExecutionStatus: {operand}")
+        if operand and operand not in self._subject.statuses.values():
+            raise refused(f"{_INVALID}: invalid ExecutionStatus value {operand}")
         return operand
 
 
@@ -274,8 +276,6 @@ def _value(operand: str | float, kind: int, name: str) -> Value:
     if kind in (KEYWORD, KEYWORD_LIST, TEXT):
         if isinstance(operand, str):
             return operand
-        if not isinstance(operand, bool):
-            return str(operand)
     elif kind == BOOL:
         if isinstance(operand, bool):
             return int(operand)
@@ -287,24 +287,9 @@ def _value(operand: str | float, kind: int, name: str) -> Value:
                 raise refused(f"{_INVALID}: unable to parse datetime '{operand[:200]}'") from None
         if isinstance(operand, int) and not isinstance(operand, bool) and operand in INT_RANGE:
             return operand
-    elif kind in (INT, DOUBLE):
-        number = _number(operand)
-        if number is not None and (not isinstance(number, int) or number in INT_RANGE):
-            return number
+    elif isinstance(operand, float) or (not isinstance(operand, bool | str) and operand in INT_RANGE):
+        return operand  # Int or Double
     raise refused(f"{_INVALID}: invalid value type for search attribute {name} of type {NAMES[kind]}: {operand!r}")
-
-
-def _number(operand: str | float) -> int | float | None:
-    if isinstance(operand, bool):
-        return None
-    if not isinstance(operand, str):
-        return operand
-    for convert in (int, float):
-        try:
-            return convert(operand)
-        except ValueError:
-            continue
-    return None
 
 
 _UNITS = {
@@ -345,7 +330,7 @@ def _shown(operand: grammar.Operand) -> str:
 
 def sort_key(attribute: Attribute) -> Sql:
     """An attribute as an expression to sort by; NULL where there is none."""
-    return _expression(attribute, lambda expression: expression, null=True)
+    return _expression(attribute, lambda expression: expression)
 
 
 class Sql(NamedTuple):
@@ -376,7 +361,7 @@ def to_sql(condition: Condition, place: Callable[[str], str] = lambda expression
             return Sql(f"{test} ({inner})", (attribute.key, *words))
         case IsNull(attribute, negated):
             test = "IS NOT NULL" if negated else "IS NULL"
-            one = _expression(attribute, place, null=True)
+            one = _expression(attribute, place)
             return Sql(f"{one.text} {test}", one.parameters)
         case Prefixed(attribute, prefix, negated):
             one = _expression(attribute, place)
@@ -413,11 +398,11 @@ def _each_value(condition: str) -> str:
     )
 
 
-def _expression(attribute: Attribute, place: Callable[[str], str], *, null: bool = False) -> Sql:
+def _expression(attribute: Attribute, place: Callable[[str], str]) -> Sql:
     if attribute.key:
         # Of a list: its first value, which is there if any is.
         return Sql("json_extract(e.attributes, ?)", (f'$."{attribute.key}"[0]',))
-    return Sql(place((null and attribute.null_sql) or attribute.sql))
+    return Sql(place(attribute.sql))
 
 
 def _marks(values: tuple[Value, ...]) -> str:

@@ -18,13 +18,17 @@ from nexuskit.backend.visibility import conditions
 from nexuskit.backend.visibility.conditions import Checked, Condition, Sql, Value, to_sql
 from nexuskit.backend.visibility.grammar import parse, refused
 from nexuskit.backend.visibility.search_attributes import KEYWORD_LIST, TEXT
+from nexuskit.backend.visibility.subjects import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nexuskit.backend.visibility.subjects import Attribute, Subject
 
-_IN_ATTRIBUTES = {f"e.{column}": f"a.{column}" for column in ("status", "listed", "start_time", "id")}
+_IN_ATTRIBUTES = {
+    **{f"e.{column}": f"a.{column}" for column in ("status", "listed", "start_time", "id")},
+    f"nullif(e.listed, {OPEN})": f"nullif(a.listed, {OPEN})",
+}
 """What a row of `attributes` knows of its execution by itself."""
 
 
@@ -216,6 +220,10 @@ class _Planner:
         if status is not None:
             first = [*first, f"{row}.status = ?"]
             parameters = [*parameters, status]
+        for part in rest:
+            bounds = _bounds(part)
+            first = [*first, *(f"{row}.listed {test}" for test, _ in bounds)]
+            parameters = [*parameters, *(value for _, value in bounds)]
         places = _IN_ATTRIBUTES if row == "a" else {}
         others = [to_sql(part, lambda expression: places.get(expression, expression)) for part in rest]
         text = " AND ".join([*first, *(f"({each.text})" for each in others)])
@@ -241,6 +249,19 @@ def _conjuncts(condition: Condition | None) -> list[Condition]:
     if isinstance(condition, conditions.All):
         return [each for part in condition.parts for each in _conjuncts(part)]
     return [condition]
+
+
+def _bounds(part: Condition) -> list[tuple[str, Value]]:
+    """What a condition on the close time says of the place in the list, which an index can start and stop at."""
+    match part:
+        case conditions.Compared(attribute, operator, value) if attribute.listed and operator != "!=":
+            return [(f"{operator} ?", value), *([("< ?", OPEN)] if ">" in operator else [])]
+        case conditions.Between(attribute, low, high, False) if attribute.listed:
+            return [(">= ?", low), ("<= ?", high), ("< ?", OPEN)]
+        case conditions.IsNull(attribute, negated) if attribute.listed:
+            return [("< ?" if negated else "= ?", OPEN)]
+        case _:
+            return []
 
 
 def _exactness(part: Condition) -> tuple[int, Condition, Attribute, tuple[Value, ...]] | None:

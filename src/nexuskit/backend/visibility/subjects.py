@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BOOL", "DATETIME", "DOUBLE", "INT", "KEYWORD", "KEYWORD_LIST", "TEXT", "WORKFLOWS", "Attribute", "Subject"]
 
+OPEN = 2**63 - 1
+"""In the column `listed`, where closed executions have their close time: open ones come first."""
+
 ORDER = ("listed", "start_time", "id")
 """Columns by which lists are ordered, each descending; `listed` is the close time, or a very late one for open ones."""
 
@@ -45,7 +48,7 @@ class Attribute:
         key: of a search attribute: what it is called in the column `attributes` and the table of that name.
         status: its values are statuses, written by name or number.
         span: its values are spans of time, in ns.
-        null_sql: what is NULL where there is none, if `sql` is not.
+        listed: it is the close time, by which lists are ordered.
         unique: the index leads to one execution, or to the few of one name.
         otherwise: an attribute whose value counts where `column` is NULL.
     """
@@ -57,7 +60,7 @@ class Attribute:
     key: str = ""
     status: bool = False
     span: bool = False
-    null_sql: str = ""
+    listed: bool = False
     unique: bool = False
     otherwise: str = ""
 
@@ -131,7 +134,7 @@ WORKFLOWS = Subject(
             "TaskQueue": Attribute(KEYWORD, "e.task_queue", "executions_by_queue", "task_queue"),
             "StartTime": Attribute(DATETIME, "e.start_time", "executions_by_start", "start_time"),
             "ExecutionTime": Attribute(DATETIME, "e.execution_time"),
-            "CloseTime": Attribute(DATETIME, "e.listed", null_sql="nullif(e.close_time, 0)"),
+            "CloseTime": Attribute(DATETIME, f"nullif(e.listed, {OPEN})", listed=True),
             "ExecutionStatus": Attribute(KEYWORD, "e.status", status=True),
             "HistoryLength": Attribute(INT, "e.history_length"),
             "HistorySizeBytes": Attribute(INT, "e.history_size"),
