@@ -30,9 +30,6 @@ from nexuskit.backend.visibility.search_attributes import (
     NAMES,
     TEXT,
 )
-from nexuskit.backend.visibility.search_attributes import (
-    listing as listing_of,
-)
 from nexuskit.backend.visibility.subjects import WORKFLOWS
 
 CUSTOM = {"K": KEYWORD, "I": INT, "L": KEYWORD_LIST, "T": TEXT, "D": DATETIME, "F": BOOL, "N": DOUBLE, "U K": KEYWORD}
@@ -425,9 +422,20 @@ def test_one_value_of_an_indexed_attribute_is_read_from_its_index_in_order(
         assert "TEMP B-TREE" not in shown
 
 
-def test_a_run_of_a_division_is_in_a_list_of_its_own() -> None:
-    info = Info(namespace_id="ns", workflow_id="o", run_id="r")
-    info.search_attributes = SearchAttributes(
+def test_a_run_of_a_division_and_one_that_is_no_workflow_are_in_lists_of_their_own(filled: Filled) -> None:
+    divided = Info(namespace_id="ns", workflow_id="o", run_id="divided")
+    divided.search_attributes = SearchAttributes(
         indexed_fields={"TemporalNamespaceDivision": payload("batch", KEYWORD)}
     ).SerializeToString()
-    assert listing_of(info) == "ns/batch"
+    alone = Info(namespace_id="ns", workflow_id="o", run_id="alone", archetype="activity")
+    before = listed(filled.connection, "")
+    group = Group()
+    group.add_execution(Execution(997, divided), [], [], new=True)
+    group.add_execution(Execution(998, alone), [], [], new=True)
+    write(filled.connection, group)
+    try:
+        assert listed(filled.connection, "") == before
+        assert listed(filled.connection, "TemporalNamespaceDivision = 'batch'") == ["divided"]
+        assert listed(filled.connection, "TemporalNamespaceDivision IS NULL") == before
+    finally:
+        filled.connection.execute("DELETE FROM executions WHERE id IN (997, 998)")

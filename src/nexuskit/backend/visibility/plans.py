@@ -234,11 +234,11 @@ class _Planner:
         return Stream(source, where, row)
 
     def _beyond(self) -> Stream:
-        """Every division of the namespace, in no order."""
+        """Every division of the listing (its name follows a `|`, see `search_attributes.listing`), in no order."""
         first = ["(e.listing = ? OR (e.listing > ? AND e.listing < ?))"]
         listing = self._listing
         return self._stream(
-            f"{self._subject.table} AS e", "e", first, [listing, f"{listing}/", f"{listing}0"], self._parts, None
+            f"{self._subject.table} AS e", "e", first, [listing, f"{listing}|", f"{listing}}}"], self._parts, None
         )
 
 

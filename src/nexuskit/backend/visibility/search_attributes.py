@@ -277,4 +277,4 @@ def listing(info: Info) -> str:
     if DIVISION not in fields:
         return info.space
     division = values(fields[DIVISION], KEYWORD)
-    return f"{info.space}/{division[0]}" if division else info.space
+    return f"{info.space}|{division[0]}" if division else info.space
