@@ -5,7 +5,9 @@ No port, no sleep, no database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -14,11 +16,13 @@ from temporalio.api.command.v1 import (
     Command,
     CompleteWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes,
+    ModifyWorkflowPropertiesCommandAttributes,
     RecordMarkerCommandAttributes,
     RequestCancelActivityTaskCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
     StartTimerCommandAttributes,
+    UpsertWorkflowSearchAttributesCommandAttributes,
 )
 from temporalio.api.common.v1 import ActivityType, Payload, Payloads, RetryPolicy, WorkflowType
 from temporalio.api.enums.v1 import CommandType, EventType
@@ -34,11 +38,23 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import Execution, Info, Key
 from nexuskit.backend.history.transaction import Transaction, Verdict
 from nexuskit.backend.times import SECOND
+from nexuskit.backend.visibility.search_attributes import INT, KEYWORD
 
 T = TypeVar("T")
 
 NOW = 1_000_000 * SECOND
 ENDPOINTS = {"payments": "6b7a2c1e-0000-4000-8000-000000000001"}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A namespace, as far as search attributes go."""
+
+    name: str
+    search_attributes: Mapping[str, int]
+
+
+CATALOGUES = {"ns": Catalogue("orders", {"Customer": KEYWORD, "Amount": INT})}
 
 
 class CountingDraw:
@@ -69,7 +85,7 @@ class World:
         self.verdicts: dict[str, Verdict] = {}
 
     def run(self, decide: Callable[[Transaction], T]) -> T:
-        tx = Transaction(RULES, self.execution, self.now, self.draw, ENDPOINTS)
+        tx = Transaction(RULES, self.execution, self.now, self.draw, ENDPOINTS, catalogues=CATALOGUES)
         try:
             answer = decide(tx)
         except BaseException:
@@ -259,6 +275,28 @@ def schedule_operation(
             start_to_close_timeout=seconds(start_to_close) if start_to_close else None,
         ),
     )
+
+
+def upsert_attribute(name: str, value: object) -> Command:
+    attributes = UpsertWorkflowSearchAttributesCommandAttributes()
+    attributes.search_attributes.indexed_fields[name].CopyFrom(json_payload(value))
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES,
+        upsert_workflow_search_attributes_command_attributes=attributes,
+    )
+
+
+def modify_memo(name: str, value: object) -> Command:
+    attributes = ModifyWorkflowPropertiesCommandAttributes()
+    attributes.upserted_memo.fields[name].CopyFrom(json_payload(value))
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_MODIFY_WORKFLOW_PROPERTIES,
+        modify_workflow_properties_command_attributes=attributes,
+    )
+
+
+def json_payload(value: object) -> Payload:
+    return Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(value).encode())
 
 
 def complete_workflow(result: str = "done") -> Command:

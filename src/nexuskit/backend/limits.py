@@ -207,7 +207,7 @@ LIST_PAGE_BYTES = 1024 * 1024
 LIST_WORK = 20_000_000
 """Instructions of SQLite's machine that one list or count may take, about ten for a row that is read: some hundred
 thousand rows, or half a second. A filter that needs more is refused rather than let the disk be busy with it."""
-LIST_WORK_FIRST = 100_000
+LIST_WORK_FIRST = 50_000
 """The same for a first try, in the order of the list, where an index could be read instead."""
 FILTER_LENGTH = 64 * 1024
 """Characters of a filter."""

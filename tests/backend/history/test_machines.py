@@ -49,16 +49,20 @@ from tests.support.world import (
     cancel_timer,
     complete_workflow,
     fail_workflow,
+    modify_memo,
     record_marker,
     schedule_activity,
     schedule_operation,
     start_timer,
+    upsert_attribute,
 )
 
 NAMES = ("a", "b", "c")
 COMMANDS = st.one_of(
     st.builds(start_timer, st.sampled_from(NAMES), st.integers(0, 5)),
     st.builds(cancel_timer, st.sampled_from(NAMES)),
+    st.builds(upsert_attribute, st.sampled_from(["Customer", "Amount", "Nothing"]), st.sampled_from(["x", 5, None])),
+    st.builds(modify_memo, st.sampled_from(NAMES), st.sampled_from(["x", None])),
     st.builds(
         schedule_activity,
         st.sampled_from(NAMES),
