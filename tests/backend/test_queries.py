@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import (
     WorkflowExecutionStatus,
     WorkflowTaskFailedCause,
 )
-from temporalio.api.errordetails.v1 import QueryFailedFailure, WorkflowNotReadyFailure
+from temporalio.api.errordetails.v1 import QueryFailedFailure, ResourceExhaustedFailure, WorkflowNotReadyFailure
 from temporalio.api.query.v1 import WorkflowQuery, WorkflowQueryResult
 from temporalio.api.workflowservice.v1 import (
     PollWorkflowTaskQueueResponse,
@@ -25,6 +25,7 @@ from temporalio.api.workflowservice.v1 import (
     TerminateWorkflowExecutionRequest,
 )
 
+from nexuskit.backend import limits
 from tests.support.raw import (
     Namespace,
     application_failure,
@@ -193,6 +194,25 @@ async def test_a_query_that_comes_while_a_task_is_under_way_is_asked_after_it(
     assert task.query.query_type == "items"
     await answer(orders, task, "a book")
     assert value_of((await asked).query_result.payloads[0]) == "a book"
+
+
+async def test_so_many_queries_wait_for_a_task_and_no_more(
+    orders: Namespace, waiting: str, queue: str, embedded_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real server lets one wait."""
+    monkeypatch.setattr(limits, "BUFFERED_QUERIES", 2)
+    await signal(orders, waiting)
+    task = await orders.poll_workflow_task(queue)
+    asked = [begin(orders, waiting), begin(orders, waiting)]
+    await asyncio.wait(asked, timeout=0.1)
+    refused = await refusal(ask(orders, waiting))
+    assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.message.startswith("consistent query buffer is full")
+    refused.detail(ResourceExhaustedFailure)
+    await orders.complete_workflow_task(task, complete_workflow())
+    for _ in asked:
+        await answer(orders, await orders.poll_workflow_task(queue), "a book")
+    assert [value_of((await each).query_result.payloads[0]) for each in asked] == ["a book"] * 2
 
 
 async def test_a_query_goes_with_the_next_task_if_there_is_one(orders: Namespace, waiting: str, queue: str) -> None:

@@ -341,6 +341,17 @@ def test_a_workflow_whose_task_keeps_failing_gets_no_updates(world: World) -> No
     assert refused(world, "two").code == Code.FAILED_PRECONDITION
 
 
+def test_a_response_that_is_too_long_ends_the_run_and_a_long_request_that_comes_back_does_not(world: World) -> None:
+    for number, (size, fits) in enumerate(((limits.PAYLOAD_SIZE - 200, True), (limits.PAYLOAD_SIZE, False))):
+        request = update_request(str(number))
+        request.input.args.CopyFrom(Payloads(payloads=[Payload(data=b"x" * (limits.PAYLOAD_SIZE - 200))]))
+        world.run(lambda tx, request=request: update.admit(tx, request))
+        accepted = acceptance(taken(world).messages[0])
+        world.complete_task(messages=[accepted, response(str(number), b"x" * size)])
+        assert world.execution.info.running is fits
+        assert (stage(world, str(number)) == COMPLETED) is fits
+
+
 def test_at_most_ten_are_in_flight(world: World) -> None:
     for number in range(limits.UPDATES_IN_FLIGHT):
         world.admit(str(number))

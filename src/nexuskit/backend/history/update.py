@@ -377,28 +377,35 @@ def _give_up_sent(tx: Transaction, verdict: Verdict) -> None:
 
 def _answer(tx: Transaction, message: Message) -> None:
     """A worker's message about one update."""
-    size = message.body.ByteSize()
+    update_id = message.protocol_instance_id
+    if message.body.Is(Acceptance.DESCRIPTOR):
+        acceptance = _unpack(Acceptance, message)
+        request = acceptance.accepted_request if acceptance.HasField("accepted_request") else None
+        _check_size(message, request)
+        if tx.state.info.running:
+            _accept(tx, update_id, acceptance, request)
+    elif message.body.Is(Rejection.DESCRIPTOR):
+        rejection = _unpack(Rejection, message)
+        _check_size(message, rejection.rejected_request)
+        _reject(tx, update_id, rejection)
+    elif message.body.Is(Response.DESCRIPTOR):
+        response = _unpack(Response, message)
+        _check_size(message, None)
+        if tx.state.info.running:
+            _complete(tx, update_id, response)
+    else:
+        raise CommandError(_BAD_MESSAGE, f"unsupported protocol type {message.body.type_url or 'unknown'}")
+
+
+def _check_size(message: Message, brought: Request | None) -> None:
+    """What a worker says must be within its limit; the request that comes back with it was, when it came in."""
+    size = message.body.ByteSize() - (brought.ByteSize() if brought is not None else 0)
     if size > limits.PAYLOAD_SIZE:
         raise CommandError(
             _BAD_MESSAGE,
             f"Message type {message.body.type_url} exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}.",
             terminate=True,
         )
-    update_id = message.protocol_instance_id
-    if message.body.Is(Acceptance.DESCRIPTOR):
-        acceptance = _unpack(Acceptance, message)
-        request = acceptance.accepted_request if acceptance.HasField("accepted_request") else None
-        if tx.state.info.running:
-            _accept(tx, update_id, acceptance, request)
-    elif message.body.Is(Rejection.DESCRIPTOR):
-        rejection = _unpack(Rejection, message)
-        _reject(tx, update_id, rejection)
-    elif message.body.Is(Response.DESCRIPTOR):
-        response = _unpack(Response, message)
-        if tx.state.info.running:
-            _complete(tx, update_id, response)
-    else:
-        raise CommandError(_BAD_MESSAGE, f"unsupported protocol type {message.body.type_url or 'unknown'}")
 
 
 def _unpack(kind: type[M], message: Message) -> M:
