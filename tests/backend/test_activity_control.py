@@ -17,8 +17,11 @@ from temporalio.api.workflowservice.v1 import (
     PauseActivityRequest,
     RecordActivityTaskHeartbeatRequest,
     RecordActivityTaskHeartbeatResponse,
+    ResetActivityExecutionRequest,
     ResetActivityRequest,
+    UnpauseActivityExecutionRequest,
     UnpauseActivityRequest,
+    UpdateActivityExecutionOptionsRequest,
     UpdateActivityOptionsRequest,
 )
 
@@ -379,16 +382,26 @@ async def test_an_unknown_path_of_a_mask_is_refused(
     assert "colour" in refused.message
 
 
-async def test_the_newer_call_pauses_an_activity_of_a_workflow(
+async def test_the_newer_calls_are_for_activities_of_workflows_too(
     orders: Namespace, operator: Operator, workflow_id: str, queue: str
 ) -> None:
-    await scheduled(orders, workflow_id, queue)
-    await orders.service.PauseActivityExecution(
-        PauseActivityExecutionRequest(
-            namespace=orders.name, workflow_id=workflow_id, activity_id="reserve", identity="operator", reason="wait"
-        )
-    )
+    ids = {"namespace": orders.name, "workflow_id": workflow_id, "activity_id": "reserve", "identity": "operator"}
+    await scheduled(orders, workflow_id, queue, retry=retry_policy(first=3600))
+    await orders.fail_activity(await orders.poll_activity_task(queue), application_failure())
+    await orders.service.PauseActivityExecution(PauseActivityExecutionRequest(**ids, reason="wait"))
     pending = await operator.pending()
     assert (pending.paused, pending.pause_info.manual.reason) == (True, "wait")
-    await operator.unpause()
+    answer = await orders.service.UpdateActivityExecutionOptions(
+        UpdateActivityExecutionOptionsRequest(
+            **ids,
+            activity_options=ActivityOptions(start_to_close_timeout=duration(20)),
+            update_mask=FieldMask(paths=["start_to_close_timeout"]),
+        )
+    )
+    assert answer.activity_options.start_to_close_timeout.seconds == 20
+    await orders.service.ResetActivityExecution(ResetActivityExecutionRequest(**ids, keep_paused=True))
+    pending = await operator.pending()
+    assert (pending.paused, pending.attempt) == (True, 1)
+    await orders.service.UnpauseActivityExecution(UnpauseActivityExecutionRequest(**ids))
+    assert not (await operator.pending()).paused
     await finish(orders, queue)

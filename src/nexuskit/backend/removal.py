@@ -18,7 +18,7 @@ from temporalio.api.enums.v1 import NamespaceState
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import standalone, workflow
-from nexuskit.backend.history.state import ACTIVITY, NOTHING, space
+from nexuskit.backend.history.state import ACTIVITY, NOTHING, namespace_of, space
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Run(NamedTuple):
     @property
     def namespace(self) -> str:
         """The id of the namespace that it is in."""
-        return self.space.partition("/")[0]
+        return namespace_of(self.space)
 
 
 def spaces(namespace_id: str) -> tuple[str, str]:

@@ -44,6 +44,7 @@ from nexuskit.backend import limits, starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend.checks import check_fields, check_size
 from nexuskit.backend.frontend.pending_activities import run_state
+from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import activity_options, callback, standalone
 from nexuskit.backend.history.state import ACTIVITY, Execution, Info, space
@@ -52,6 +53,7 @@ from nexuskit.backend.times import duration, span, timestamp
 if TYPE_CHECKING:
     from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
+    from nexuskit.backend.namespaces import Namespace
     from nexuskit.backend.services import Services
 
 _REUSE = ActivityIdReusePolicy
@@ -65,7 +67,7 @@ _Status = ActivityExecutionStatus
 async def start(services: Services, _: Call, request: StartActivityExecutionRequest) -> StartActivityExecutionResponse:
     """StartActivityExecution. The same request id again gets the activity that it started, even a closed one."""
     namespace = services.namespaces.get(request.namespace)
-    options = _check_start(services, request)
+    options = _check_start(services, namespace, request)
     request.request_id = request.request_id or services.draw.uuid()
     engine = services.engine
     there = await starting.newest(engine, space(namespace.id, ACTIVITY), request.activity_id)
@@ -122,7 +124,7 @@ def _answer(
     return StartActivityExecutionResponse(run_id=run_id, started=started, link=Link(activity=link))
 
 
-def _check_start(services: Services, request: StartActivityExecutionRequest) -> ActivityOptions:
+def _check_start(services: Services, namespace: Namespace, request: StartActivityExecutionRequest) -> ActivityOptions:
     check_fields(request)
     if span(request.start_delay) < 0:
         raise invalid_argument("invalid StartDelay: negative duration")
@@ -153,6 +155,7 @@ def _check_start(services: Services, request: StartActivityExecutionRequest) -> 
         if size > limit:
             raise invalid_argument(f"user_metadata.{field} exceeds size limit. Length={size} Limit={limit}")
     check_size("StartActivityExecutionRequest.Header", request.header)
+    check_attributes(namespace, request.search_attributes)
     check_callbacks(services, request)
     _check_attaching(request)
     return options
@@ -256,6 +259,7 @@ async def describe(
         long_poll_token=tokens.write(tokens.ActivityState(execution.id, info.run_id, info.transitions)),
         callbacks=[_callback(row, services.clock.now()) for _, row in execution.of(callback.Callback).items()],
     )
+    visible(answer.info.search_attributes, services.namespaces.get_by_id(info.namespace_id).search_attributes)
     row = standalone.alone(execution)
     if request.include_heartbeat_details and row.heartbeat_details:
         answer.info.heartbeat_details.ParseFromString(row.heartbeat_details)

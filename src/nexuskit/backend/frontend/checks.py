@@ -54,7 +54,6 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
                 "versioning_override",
             }
         ),
-        "StartActivityExecutionRequest": frozenset({"search_attributes"}),
         "RespondWorkflowTaskCompletedRequest": frozenset({"versioning_behavior", "page_number", "intermediate_page"}),
         "RespondWorkflowTaskFailedRequest": frozenset({"messages"}),
         "DescribeTaskQueueRequest": frozenset({"report_task_reachability"}),

@@ -12,6 +12,7 @@ from typing import Any
 from nexuskit.backend.frontend import (
     activities,
     activity_control,
+    activity_lists,
     activity_tasks,
     deletion,
     describe,
@@ -91,6 +92,8 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "PollActivityExecution": activities.poll,
         "RequestCancelActivityExecution": activities.request_cancel,
         "TerminateActivityExecution": activities.terminate,
+        "ListActivityExecutions": activity_lists.list_all,
+        "CountActivityExecutions": activity_lists.count,
         "DeleteActivityExecution": activities.delete,
         "PauseActivity": activity_control.pause,
         "PauseActivityExecution": activity_control.pause_execution,

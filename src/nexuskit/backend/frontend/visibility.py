@@ -5,7 +5,7 @@ What a start or a close was answered for is in the very next list: lists are rea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from temporalio.api.common.v1 import Payload
@@ -38,12 +38,16 @@ from nexuskit.backend.visibility.subjects import WORKFLOWS
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from google.protobuf.timestamp_pb2 import Timestamp
     from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.services import Services
+    from nexuskit.backend.visibility.plans import Plan
+
+T = TypeVar("T")
 
 _decode = msgspec.msgpack.Decoder(Info).decode
 
@@ -108,13 +112,11 @@ async def count(
     """CountWorkflowExecutions, in all or for each status."""
     namespace = services.namespaces.get(request.namespace)
     planned = plan(request.query, WORKFLOWS, namespace.id, namespace.search_attributes, count=True)
-    found = await services.engine.store.reader.list(
-        lambda connection: listing.count(connection, planned, limits.LIST_WORK)
-    )
+    found = await read_count(services, planned)
     answer = CountWorkflowExecutionsResponse(count=sum(number for _, number in found))
     if planned.grouped:
         for status, number in found:
-            answer.groups.add(group_values=[_keyword(_STATUS_NAMES[status])], count=number)
+            answer.groups.add(group_values=[keyword(_STATUS_NAMES[status])], count=number)
     return answer
 
 
@@ -153,6 +155,17 @@ async def _page(
     """A page of a list, and the token of the next one."""
     namespace = services.namespaces.get(name)
     planned = plan(query, WORKFLOWS, namespace.id, namespace.search_attributes)
+    return await read_page(services, planned, size, token, lambda info: _listed(info, namespace.search_attributes))
+
+
+async def read_page(
+    services: Services, planned: Plan, size: int, token: bytes, shown: Callable[[Info], T]
+) -> tuple[list[T], bytes]:
+    """A page of what a plan finds, each `shown` on a reader's thread, and the token of the next one.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, if the token is none of such a list; RESOURCE_EXHAUSTED, if it is too much work.
+    """
     if size <= 0 or size > limits.LIST_PAGE_SIZE:
         size = limits.LIST_PAGE_SIZE
     after = None
@@ -160,17 +173,24 @@ async def _page(
         read = tokens.read(tokens.ListPage, token, "next page token")
         after = listing.After((read.listed, read.start_time, read.number), read.value)
 
-    def read_page(connection: sqlite3.Connection) -> tuple[list[WorkflowExecutionInfo], listing.After | None]:
+    def read_on(connection: sqlite3.Connection) -> tuple[list[T], listing.After | None]:
         page = listing.read_page(connection, planned, after, size, limits.LIST_WORK)
-        return [_listed(_decode(body), namespace.search_attributes) for body in page.bodies], page.after
+        return [shown(_decode(body)) for body in page.bodies], page.after
 
     try:
-        found, ended = await services.engine.store.reader.list(read_page)
+        found, ended = await services.engine.store.reader.list(read_on)
     except OverflowError:
         raise invalid_argument("The next page token is not one of this list.") from None
     if ended is None:
         return found, b""
     return found, tokens.write(tokens.ListPage(*ended.place, ended.value))
+
+
+async def read_count(services: Services, planned: Plan) -> list[tuple[int, int]]:
+    """How many a plan finds: for each status where it groups by that, else in all, with the status 0."""
+    return await services.engine.store.reader.list(
+        lambda connection: listing.count(connection, planned, limits.LIST_WORK)
+    )
 
 
 def _listed(info: Info, custom: dict[str, int]) -> WorkflowExecutionInfo:
@@ -183,7 +203,8 @@ def _listed(info: Info, custom: dict[str, int]) -> WorkflowExecutionInfo:
     return shown
 
 
-def _keyword(value: str) -> Payload:
+def keyword(value: str) -> Payload:
+    """A status, as a count's group names it."""
     return Payload(
         metadata={"encoding": b"json/plain", "type": NAMES[KEYWORD].encode()}, data=msgspec.json.encode(value)
     )

@@ -33,6 +33,7 @@ from nexuskit.backend.history.activity_commands import text_payload
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import moment, span
+from nexuskit.backend.visibility.search_attributes import merge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,11 +118,11 @@ def apply_begun(state: Execution, record: Begun) -> None:
     info.workflow_type = row.activity_type
     info.task_queue = row.queue
     info.start_time = row.scheduled_time
+    info.execution_time = row.scheduled_time + record.start_delay
     info.priority = row.priority
     info.start_request_id = record.request_id
     info.search_attributes = record.search_attributes
-    delayed = row.scheduled_time + record.start_delay
-    activity.change(state, SCHEDULED_ID, start_delay=record.start_delay, attempt_time=delayed)
+    activity.change(state, SCHEDULED_ID, start_delay=record.start_delay, attempt_time=info.execution_time)
     table = state.of(Standalone)
     table.put(ONLY, Standalone(links=record.links, serialization_context=record.serialization_context))
 
@@ -213,7 +214,7 @@ def start(tx: Transaction, request: StartActivityExecutionRequest, options: Acti
             request.request_id,
             span(request.start_delay),
             _packed(request.links),
-            request.search_attributes.SerializeToString(),
+            merge(b"", request.search_attributes).SerializeToString(deterministic=True),
             context.SerializeToString(),
         )
     )

@@ -160,8 +160,13 @@ class Info(msgspec.Struct, omit_defaults=True):
 
 
 def space(namespace_id: str, archetype: str = "") -> str:
-    """Within what ids of such runs are looked for; the namespace's id is what comes before the slash."""
+    """Within what ids of such runs are looked for, and whose list they are in; `namespace_of` is the way back."""
     return f"{namespace_id}/{archetype}" if archetype else namespace_id
+
+
+def namespace_of(space: str) -> str:
+    """The id of the namespace that a space belongs to."""
+    return space.partition("/")[0]
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from nexuskit.backend.history.rules import ROWS
-from nexuskit.backend.history.state import Destination, Execution, Index, Info, Key
+from nexuskit.backend.history.state import Destination, Execution, Index, Info, Key, namespace_of
 from nexuskit.backend.store.group import Batch
 
 if TYPE_CHECKING:
@@ -163,10 +163,10 @@ def read_everything(connection: sqlite3.Connection) -> Everything:
     """What start-up needs: who and what there is, and what must happen next."""
     intern = sys.intern  # a hundred thousand rows name a handful of namespaces and queues
     entries: list[Entry] = []
-    for execution, namespace, kind, key, due, destination, queue, ready, stamp in connection.execute(_INDEX):
+    for execution, space, kind, key, due, destination, queue, ready, stamp in connection.execute(_INDEX):
         place = None
-        if destination:  # what is before the slash, see `Info.space`
-            place = Destination(intern(destination), intern(namespace.partition("/")[0]), intern(queue))
+        if destination:
+            place = Destination(intern(destination), intern(namespace_of(space)), intern(queue))
         entries.append(Entry(execution, intern(kind), key, Index(due, place, ready, stamp)))
     return Everything(
         namespaces=list(connection.execute("SELECT name, body FROM namespaces")),

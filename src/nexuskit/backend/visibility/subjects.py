@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.enums.v1 import ActivityExecutionStatus, WorkflowExecutionStatus
 
 from nexuskit.backend.visibility import search_attributes
 from nexuskit.backend.visibility.search_attributes import (
@@ -25,9 +25,21 @@ from nexuskit.backend.visibility.search_attributes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["BOOL", "DATETIME", "DOUBLE", "INT", "KEYWORD", "KEYWORD_LIST", "TEXT", "WORKFLOWS", "Attribute", "Subject"]
+__all__ = [
+    "ACTIVITIES",
+    "BOOL",
+    "DATETIME",
+    "DOUBLE",
+    "INT",
+    "KEYWORD",
+    "KEYWORD_LIST",
+    "TEXT",
+    "WORKFLOWS",
+    "Attribute",
+    "Subject",
+]
 
 OPEN = 2**63 - 1
 """In the column `listed`, where closed executions have their close time: open ones come first."""
@@ -112,15 +124,14 @@ class Subject:
         return self.attributes.get(plain)
 
 
-def _statuses() -> dict[str, int]:
+def _statuses(items: Iterable[tuple[str, int]], prefix: str) -> Mapping[str, int]:
     """Names as the real server writes them (`TimedOut`) and as the protos do, for each status."""
     found: dict[str, int] = {}
-    for name, number in WorkflowExecutionStatus.items():
+    for name, number in items:
         if number:
-            short = name.removeprefix("WORKFLOW_EXECUTION_STATUS_")
-            found["".join(word.title() for word in short.split("_"))] = int(number)
+            found["".join(word.title() for word in name.removeprefix(prefix).split("_"))] = int(number)
             found[name] = int(number)
-    return found
+    return MappingProxyType(found)
 
 
 WORKFLOWS = Subject(
@@ -154,6 +165,32 @@ WORKFLOWS = Subject(
             "RootRunId": Attribute(KEYWORD, "coalesce(e.root_run_id, e.run_id)"),
         }
     ),
-    statuses=MappingProxyType(_statuses()),
+    statuses=_statuses(WorkflowExecutionStatus.items(), "WORKFLOW_EXECUTION_STATUS_"),
 )
 """Runs of workflows."""
+
+ACTIVITIES = Subject(
+    table="executions",
+    by_status="executions_by_status",
+    attributes=MappingProxyType(
+        {
+            "ActivityId": WORKFLOWS.attributes["WorkflowId"],
+            "ActivityType": WORKFLOWS.attributes["WorkflowType"],
+            **{
+                name: WORKFLOWS.attributes[name]
+                for name in (
+                    "RunId",
+                    "TaskQueue",
+                    "StartTime",
+                    "ExecutionTime",
+                    "CloseTime",
+                    "ExecutionStatus",
+                    "ExecutionDuration",
+                    "StateTransitionCount",
+                )
+            },
+        }
+    ),
+    statuses=_statuses(ActivityExecutionStatus.items(), "ACTIVITY_EXECUTION_STATUS_"),
+)
+"""Activities that stand alone, in the same table: each namespace's are in a list of their own."""
