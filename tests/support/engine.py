@@ -86,6 +86,7 @@ class Orders:
             commands=commands,
             identity="worker",
             sdk_metadata=None,
+            worker_version=None,
             sticky_queue=sticky,
             sticky_timeout=5_000_000_000 if sticky else 0,
             another=False,

@@ -129,6 +129,7 @@ class World:
             commands=commands,
             identity="worker",
             sdk_metadata=None,
+            worker_version=None,
             sticky_queue=sticky,
             sticky_timeout=5 * SECOND if sticky else 0,
             another=another,

@@ -41,7 +41,6 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "worker_control_task_queue": "for commands to workers, which are not sent",
         "worker_version": "versioning is not offered",
         "worker_version_capabilities": "versioning is not offered; workers without it say so in this field",
-        "worker_version_stamp": "versioning is not offered",
     }
 )
 """Field that is ignored wherever it occurs → why that harms nobody."""

@@ -32,6 +32,7 @@ async def get_system_info(services: Services, _: Call, request: GetSystemInfoReq
             activity_failure_include_heartbeat=True,
             encoded_failure_attributes=True,
             sdk_metadata=True,
+            eager_workflow_start=True,
             nexus=True,
         ),
     )

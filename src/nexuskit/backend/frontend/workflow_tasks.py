@@ -66,7 +66,7 @@ async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueReq
             summary = Summary.of(resident.execution.info)
             asked = conversations.queries_for_task(resident)
             await services.engine.store.handed_over()
-            answer = await _task(services, resident, summary, started, asked)
+            answer = await task(services, resident, summary, started, asked)
             await services.engine.durable(resident)
             return answer
     return PollWorkflowTaskQueueResponse()
@@ -105,7 +105,7 @@ class Summary(NamedTuple):
         )
 
 
-async def _task(
+async def task(
     services: Services,
     resident: Resident,
     info: Summary,
@@ -161,6 +161,7 @@ async def complete(
         commands=request.commands,
         identity=request.identity,
         sdk_metadata=request.sdk_metadata if request.HasField("sdk_metadata") else None,
+        worker_version=request.worker_version_stamp if request.HasField("worker_version_stamp") else None,
         sticky_queue=sticky.worker_task_queue.name,
         sticky_timeout=span(sticky.schedule_to_start_timeout),
         another=request.force_create_new_workflow_task,
@@ -180,7 +181,7 @@ async def complete(
             scheduled = await services.engine.event(resident, int(key))
             answer.activity_tasks.append(activity_tasks.task(services, resident, row, scheduled))
     if outcome.next_task is not None:
-        answer.workflow_task.CopyFrom(await _task(services, resident, summary, outcome.next_task, asked))
+        answer.workflow_task.CopyFrom(await task(services, resident, summary, outcome.next_task, asked))
     await services.engine.durable(resident)
     if outcome.error is not None:
         raise outcome.error

@@ -15,9 +15,10 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import limits, starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
+from nexuskit.backend.frontend import workflow_tasks
 from nexuskit.backend.frontend.checks import check_fields, check_size, check_span, check_text
 from nexuskit.backend.frontend.search_attributes import check_attributes
-from nexuskit.backend.history import attach, cron, retry, reuse
+from nexuskit.backend.history import attach, cron, retry, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
@@ -54,8 +55,24 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
     instead_of = there if verdict is reuse.Verdict.TERMINATE else None
     resident = starting.begin(engine, namespace.id, request.workflow_id, run, instead_of=instead_of)
     answer = respond(namespace, resident, started=True)
+    if run.attributes.eager_execution_accepted:
+        await _take_first_task(services, resident, request.identity, answer)
     await engine.durable(resident)
     return answer
+
+
+async def _take_first_task(
+    services: Services, resident: Resident, identity: str, answer: StartWorkflowExecutionResponse
+) -> None:
+    """The client has a worker of its own: it gets the first workflow task with the answer."""
+    waiting = workflow_task.current(resident.execution)
+    if waiting is None:
+        return
+    taken = workflow_task.Start(waiting.stamp, identity)
+    started = services.engine.run(resident, lambda tx: workflow_task.start(tx, taken))
+    if started is not None:
+        summary = workflow_tasks.Summary.of(resident.execution.info)
+        answer.eager_workflow_task.CopyFrom(await workflow_tasks.task(services, resident, summary, started, {}))
 
 
 def _resolve(there: Resident | None, request: StartWorkflowExecutionRequest) -> reuse.Verdict:

@@ -159,12 +159,8 @@ def _next(
     retried = initiator == _INITIATOR.CONTINUE_AS_NEW_INITIATOR_RETRY
     attributes.initiator = ContinueAsNewInitiator.ValueType(initiator)
     attributes.attempt = tx.state.info.attempt + 1 if retried else 1
-    attributes.ClearField("memo")
-    attributes.ClearField("search_attributes")
-    if tx.state.info.memo:
-        attributes.memo.ParseFromString(tx.state.info.memo)
-    if tx.state.info.search_attributes:
-        attributes.search_attributes.ParseFromString(tx.state.info.search_attributes)
+    # Memo and search attributes stay those that the run started with, as on a real server.
+    attributes.ClearField("eager_execution_accepted")
     if result is not None:
         attributes.last_completion_result.CopyFrom(result)
     attributes.ClearField("continued_failure")

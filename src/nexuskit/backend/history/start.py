@@ -152,7 +152,7 @@ def apply_first_task_ready(state: Execution, _: FirstTaskReady) -> None:
 
 def from_request(request: StartWorkflowExecutionRequest, now: int) -> StartRun:
     """What a client asks for. The request has been checked."""
-    first = first_pause(request.cron_schedule, now)
+    pause = span(request.workflow_start_delay) or first_pause(request.cron_schedule, now)
     attributes = WorkflowExecutionStartedEventAttributes(
         workflow_type=request.workflow_type,
         task_queue=TaskQueue(name=request.task_queue.name, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
@@ -166,11 +166,12 @@ def from_request(request: StartWorkflowExecutionRequest, now: int) -> StartRun:
         retry_policy=retry.filled(request.retry_policy) if request.HasField("retry_policy") else None,
         cron_schedule=request.cron_schedule,
         initiator=cron_initiator(request.cron_schedule),
-        first_workflow_task_backoff=duration(span(request.workflow_start_delay) or first),
+        first_workflow_task_backoff=duration(pause),
         memo=request.memo if request.HasField("memo") else None,
         search_attributes=request.search_attributes if request.HasField("search_attributes") else None,
         header=request.header if request.HasField("header") else None,
         completion_callbacks=request.completion_callbacks,
+        eager_execution_accepted=request.request_eager_execution and not pause,
         priority=request.priority if request.HasField("priority") else None,
     )
     if request.HasField("propagated_nexus_serialization_context"):

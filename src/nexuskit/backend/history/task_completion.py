@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from temporalio.api.command.v1 import Command
+    from temporalio.api.common.v1 import WorkerVersionStamp
     from temporalio.api.protocol.v1 import Message
     from temporalio.api.query.v1 import WorkflowQueryResult
     from temporalio.api.sdk.v1 import WorkflowTaskCompletedMetadata
@@ -49,6 +50,7 @@ class CompleteTask(NamedTuple):
         commands: what the workflow's code wants.
         identity: who the worker says it is.
         sdk_metadata: what the SDK wants to be kept with the completed event.
+        worker_version: the worker's build, likewise.
         sticky_queue, sticky_timeout: where the workflow's next tasks are to go first, and for how long (ns).
         another: give the worker another task at once even if there is nothing new (a heartbeat of a long task).
         take_next: the worker takes the next task with the answer, if there is one.
@@ -63,6 +65,7 @@ class CompleteTask(NamedTuple):
     commands: Sequence[Command]
     identity: str
     sdk_metadata: WorkflowTaskCompletedMetadata | None
+    worker_version: WorkerVersionStamp | None
     sticky_queue: str
     sticky_timeout: int
     another: bool
@@ -129,7 +132,7 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
         tx.note(workflow_task.Discarded())
         completed_id = 0
     else:
-        completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata)
+        completed_id = workflow_task.complete(tx, task, request.identity, request.sdk_metadata, request.worker_version)
     tx.note(workflow_task.Sticky(request.sticky_queue, request.sticky_timeout))
     for place, command in enumerate(request.commands):
         if command.command_type in CLOSING:

@@ -44,6 +44,7 @@ from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
+    from temporalio.api.common.v1 import WorkerVersionStamp
     from temporalio.api.failure.v1 import Failure
     from temporalio.api.protocol.v1 import Message
     from temporalio.api.sdk.v1 import WorkflowTaskCompletedMetadata
@@ -463,7 +464,11 @@ def find(state: Execution, scheduled_id: int, attempt: int, started_time: int) -
 
 
 def complete(
-    tx: Transaction, task: WorkflowTask, identity: str, sdk_metadata: WorkflowTaskCompletedMetadata | None
+    tx: Transaction,
+    task: WorkflowTask,
+    identity: str,
+    sdk_metadata: WorkflowTaskCompletedMetadata | None,
+    worker_version: WorkerVersionStamp | None = None,
 ) -> int:
     """The worker has answered: write the task's end. Returns the completed event's id, which its commands refer to."""
     if task.repeat:
@@ -476,6 +481,7 @@ def complete(
             started_event_id=task.started_id,
             identity=identity,
             sdk_metadata=sdk_metadata,
+            worker_version=worker_version,
         ),
     )
 
