@@ -447,3 +447,23 @@ async def test_many_children_at_once(orders: Namespace, unique: Callable[[str], 
     history = await orders.history(parent)
     counts = event_names(history)
     assert counts.count("CHILD_WORKFLOW_EXECUTION_STARTED") == counts.count("CHILD_WORKFLOW_EXECUTION_COMPLETED") == 20
+
+
+async def test_a_child_that_is_commanded_with_the_end_of_its_parent_is_not_started(family: Family) -> None:
+    """A run that has closed does nothing any more, whatever the child's policy."""
+    orders = family.orders
+    await orders.start(family.parent, family.queue)
+    command = start_child(family.child, family.child_queue, parent_close_policy=POLICY.PARENT_CLOSE_POLICY_ABANDON)
+    await orders.run_workflow_task(family.queue, command, complete_workflow())
+    assert await family.names() == [
+        "WORKFLOW_EXECUTION_STARTED",
+        "WORKFLOW_TASK_SCHEDULED",
+        "WORKFLOW_TASK_STARTED",
+        "WORKFLOW_TASK_COMPLETED",
+        "START_CHILD_WORKFLOW_EXECUTION_INITIATED",
+        "WORKFLOW_EXECUTION_COMPLETED",
+    ]
+    # It would have been started before this one.
+    await orders.start(f"{family.child}-2", family.child_queue)
+    await orders.run_workflow_task(family.child_queue)
+    assert (await refusal(orders.describe(family.child))).code == grpc.StatusCode.NOT_FOUND

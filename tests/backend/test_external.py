@@ -265,3 +265,16 @@ async def test_what_names_no_workflow_fails_the_workflow_task(pair: Pair, comman
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.names(says)
     await pair.told(EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED)
+
+
+@pytest.mark.parametrize("how", ["signal", "cancel"])
+async def test_what_is_sent_with_the_last_command_of_a_workflow_is_not_delivered(pair: Pair, how: str) -> None:
+    """A run that has closed does nothing any more: whoever sends must wait until it is told what came of it."""
+    await pair.orders.start(pair.target, pair.target_queue)
+    command = signal_external(pair.target, "paid") if how == "signal" else cancel_external(pair.target)
+    await pair.send(command, complete_workflow())
+    assert event_names(await pair.orders.history(pair.sender))[-1] == "WORKFLOW_EXECUTION_COMPLETED"
+    # What was on its way would have come before this.
+    await pair.orders.signal(pair.target, "by the way")
+    await pair.orders.run_workflow_task(pair.target_queue)
+    assert event_names(await pair.received()) == ["WORKFLOW_EXECUTION_SIGNALED"]

@@ -13,19 +13,24 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.command.v1 import (
     CancelTimerCommandAttributes,
+    CancelWorkflowExecutionCommandAttributes,
     Command,
     CompleteWorkflowExecutionCommandAttributes,
+    ContinueAsNewWorkflowExecutionCommandAttributes,
     FailWorkflowExecutionCommandAttributes,
     ModifyWorkflowPropertiesCommandAttributes,
     RecordMarkerCommandAttributes,
     RequestCancelActivityTaskCommandAttributes,
+    RequestCancelExternalWorkflowExecutionCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
+    SignalExternalWorkflowExecutionCommandAttributes,
+    StartChildWorkflowExecutionCommandAttributes,
     StartTimerCommandAttributes,
     UpsertWorkflowSearchAttributesCommandAttributes,
 )
-from temporalio.api.common.v1 import ActivityType, Payload, Payloads, RetryPolicy, WorkflowType
-from temporalio.api.enums.v1 import CommandType, EventType
+from temporalio.api.common.v1 import ActivityType, Payload, Payloads, RetryPolicy, WorkflowExecution, WorkflowType
+from temporalio.api.enums.v1 import CommandType, EventType, ParentClosePolicy
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.protocol.v1 import Message
@@ -33,7 +38,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.update.v1 import Input, Meta, Request
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-from nexuskit.backend.history import activity, start, task_completion, update, workflow_task
+from nexuskit.backend.history import activity, signal, start, task_completion, update, workflow_task
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import Execution, Info, Key
 from nexuskit.backend.history.transaction import Transaction, Verdict
@@ -95,6 +100,11 @@ class World:
         self.verdicts.update(tx.verdicts)
         self.execution.settle()
         return answer
+
+    def send(self, name: str, *, request_id: str = "", wake: signal.Wake = signal.Wake.AFTER_PAUSE) -> None:
+        """Somebody sends a signal."""
+        sent = signal.Signal(name, None, None, "somebody", request_id)
+        self.run(lambda tx: signal.take(tx, sent, wake=wake))
 
     def start(self, **options: object) -> None:
         request = StartWorkflowExecutionRequest(
@@ -315,6 +325,48 @@ def fail_workflow() -> Command:
         fail_workflow_execution_command_attributes=FailWorkflowExecutionCommandAttributes(
             failure=application_failure("OrderFailed")
         ),
+    )
+
+
+def cancel_workflow() -> Command:
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_CANCEL_WORKFLOW_EXECUTION,
+        cancel_workflow_execution_command_attributes=CancelWorkflowExecutionCommandAttributes(),
+    )
+
+
+def continue_as_new() -> Command:
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_CONTINUE_AS_NEW_WORKFLOW_EXECUTION,
+        continue_as_new_workflow_execution_command_attributes=ContinueAsNewWorkflowExecutionCommandAttributes(),
+    )
+
+
+def start_child(workflow_id: str, policy: ParentClosePolicy.ValueType | int = 0) -> Command:
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_START_CHILD_WORKFLOW_EXECUTION,
+        start_child_workflow_execution_command_attributes=StartChildWorkflowExecutionCommandAttributes(
+            workflow_id=workflow_id,
+            workflow_type=WorkflowType(name="Ship"),
+            parent_close_policy=ParentClosePolicy.ValueType(policy),
+        ),
+    )
+
+
+def signal_external(workflow_id: str) -> Command:
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION,
+        signal_external_workflow_execution_command_attributes=SignalExternalWorkflowExecutionCommandAttributes(
+            execution=WorkflowExecution(workflow_id=workflow_id), signal_name="paid"
+        ),
+    )
+
+
+def cancel_external(workflow_id: str) -> Command:
+    attributes = RequestCancelExternalWorkflowExecutionCommandAttributes(workflow_id=workflow_id)
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION,
+        request_cancel_external_workflow_execution_command_attributes=attributes,
     )
 
 

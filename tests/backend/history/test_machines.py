@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from temporalio.api.activity.v1 import ActivityOptions
-from temporalio.api.common.v1 import Callback, Payload, RetryPolicy
+from temporalio.api.common.v1 import Callback, Payload, RetryPolicy, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
-from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.history.v1 import (
+    HistoryEvent,
+    RequestCancelExternalWorkflowExecutionInitiatedEventAttributes,
+    SignalExternalWorkflowExecutionInitiatedEventAttributes,
+    StartChildWorkflowExecutionInitiatedEventAttributes,
+    WorkflowExecutionStartedEventAttributes,
+)
 from temporalio.api.protocol.v1 import Message
 
 from nexuskit.backend import limits
@@ -29,9 +36,15 @@ from nexuskit.backend.history import (
     activity,
     activity_control,
     activity_options,
+    attach,
     buffer,
     callback,
+    cancel,
+    child,
+    external,
     nexus_operation,
+    signal,
+    start,
     update,
     workflow,
     workflow_task,
@@ -46,13 +59,18 @@ from tests.support.world import (
     World,
     application_failure,
     cancel_activity,
+    cancel_external,
     cancel_timer,
+    cancel_workflow,
     complete_workflow,
+    continue_as_new,
     fail_workflow,
     modify_memo,
     record_marker,
     schedule_activity,
     schedule_operation,
+    signal_external,
+    start_child,
     start_timer,
     upsert_attribute,
 )
@@ -80,8 +98,22 @@ COMMANDS = st.one_of(
         schedule_to_close=st.integers(0, 9),
         start_to_close=st.integers(0, 5),
     ),
-    st.sampled_from([complete_workflow(), fail_workflow(), record_marker()]),
+    st.builds(start_child, st.sampled_from(NAMES), st.integers(0, 3)),
+    st.builds(signal_external, st.sampled_from(NAMES)),
+    st.builds(cancel_external, st.sampled_from(NAMES)),
+    st.sampled_from(
+        [complete_workflow(), fail_workflow(), cancel_workflow(), continue_as_new(), record_marker()],
+    ),
 )
+WAKES = [signal.Wake.AFTER_PAUSE, signal.Wake.NOW]
+CLOSE_EVENTS = [
+    HistoryEvent(workflow_execution_completed_event_attributes={}),
+    HistoryEvent(workflow_execution_failed_event_attributes={}),
+    HistoryEvent(workflow_execution_canceled_event_attributes={}),
+    HistoryEvent(workflow_execution_timed_out_event_attributes={}),
+    HistoryEvent(workflow_execution_terminated_event_attributes={}),
+]
+"""Ways in which a child may end."""
 
 
 class Stored:
@@ -115,14 +147,36 @@ class StoringWorld(World):
     def __init__(self) -> None:
         super().__init__()
         self.stored = Stored()
+        self.handed_on = 0
+        """Callbacks that the run which follows has."""
 
     def run(self, decide: Callable[[Transaction], Any]) -> Any:
         def noting(tx: Transaction) -> Any:
             answer = decide(tx)
             self.stored.write(tx.state)
+            if tx.successor is not None:
+                self.follow(tx)
             return answer
 
         return super().run(noting)
+
+    def follow(self, ended: Transaction) -> None:
+        """The run that follows the one which has just ended begins, and has what was handed on to it."""
+        assert ended.successor is not None
+        before = ended.state.info
+        assert before.new_run_id == ended.successor.run_id
+        info = Info(namespace_id=before.namespace_id, workflow_id=before.workflow_id, run_id=before.new_run_id)
+        execution = Execution(2, info)
+        tx = Transaction(RULES, execution, self.now, self.draw)
+        ended.successor.begin(tx)
+        execution.settle()
+        assert (info.first_run_id, info.parent) == (before.first_run_id, before.parent)
+        assert execution.info.execution_expiration == before.execution_expiration
+        assert [event.event_id for event in tx.events] == list(range(1, execution.info.next_event_id))
+        assert not list(ended.state.of(callback.Callback).items())
+        self.handed_on = len(execution.of(callback.Callback))
+        waits = start.pausing(execution)
+        assert waits != (workflow_task.current(execution) is not None)
 
 
 class Machines(RuleBasedStateMachine):
@@ -134,16 +188,41 @@ class Machines(RuleBasedStateMachine):
         self.closed_history: list[HistoryEvent] | None = None
         self.brought: tuple[Message, ...] = ()
         self.acknowledged: dict[str, int] = {}
+        self.taken: Counter[str] = Counter()
+        """Signals that were taken."""
+        self.callbacks = 0
 
     @property
     def execution(self) -> Execution:
         return self.world.execution
 
-    @initialize(timeout=st.sampled_from([0, 0, 0, 30]), callbacks=st.integers(0, 2))
-    def start(self, timeout: int, callbacks: int) -> None:
-        options: dict[str, Any] = {"workflow_run_timeout": {"seconds": timeout}} if timeout else {}
-        each = Callback(nexus=Callback.Nexus(url="temporal://system"))
-        self.world.start(completion_callbacks=[each] * callbacks, **options)
+    @initialize(
+        timeout=st.sampled_from([0, 0, 0, 30]),
+        whole=st.sampled_from([0, 0, 0, 40]),
+        callbacks=st.integers(0, 2),
+        again=st.sampled_from(["", "", "retry", "cron", "both"]),
+        delay=st.sampled_from([0, 0, 2]),
+        is_child=st.booleans(),
+    )
+    def start(self, timeout: int, whole: int, callbacks: int, again: str, delay: int, is_child: bool) -> None:
+        attributes = WorkflowExecutionStartedEventAttributes(
+            workflow_type={"name": "PlaceOrder"},
+            task_queue={"name": "orders"},
+            workflow_run_timeout={"seconds": timeout} if timeout else None,
+            workflow_execution_timeout={"seconds": whole} if whole else None,
+            completion_callbacks=[CALLBACK] * callbacks,
+            retry_policy=RetryPolicy(initial_interval={"seconds": 1}, backoff_coefficient=1, maximum_attempts=2)
+            if again in ("retry", "both")
+            else None,
+            cron_schedule="@every 3s" if again in ("cron", "both") else "",
+            first_workflow_task_backoff={"seconds": delay} if delay else None,
+        )
+        if is_child:
+            attributes.parent_workflow_execution.CopyFrom(WorkflowExecution(workflow_id="parent", run_id="run"))
+            attributes.root_workflow_execution.CopyFrom(WorkflowExecution(workflow_id="parent", run_id="run"))
+            attributes.parent_initiated_event_id = 5
+        self.callbacks = callbacks
+        self.world.run(lambda tx: start.begin(tx, start.StartRun(attributes, "request-1")))
 
     @rule()
     def take_the_task(self) -> None:
@@ -330,6 +409,88 @@ class Machines(RuleBasedStateMachine):
         else:
             self.world.run(lambda tx: callback.refused(tx, row, Failure(message="no"), retryable=retryable))
 
+    @rule(name=st.sampled_from(NAMES), request_id=st.sampled_from(["", "", "x", "y"]), wake=st.sampled_from(WAKES))
+    def a_signal_comes(self, name: str, request_id: str, wake: signal.Wake) -> None:
+        known = request_id and self.execution.of(signal.SignalRequest).get(request_id) is not None
+        try:
+            self.world.send(name, request_id=request_id, wake=wake)
+        except StatusError:
+            assert not self.execution.info.running
+        else:
+            self.taken[name] += not known
+
+    @rule()
+    def somebody_wants_it_to_stop(self) -> None:
+        running = self.execution.info.running
+        self.world.run(lambda tx: cancel.request(tx, cancel.CancelRequest("enough", "somebody")))
+        assert self.execution.info.cancel_requested or not running
+
+    @precondition(lambda self: self.execution.info.running)
+    @rule(request_id=st.sampled_from(["", "x", "y", "request-1"]), callbacks=st.integers(0, 1))
+    def a_start_is_attached(self, request_id: str, callbacks: int) -> None:
+        known = request_id == "request-1" or (
+            request_id and self.execution.of(attach.Attached).get(request_id) is not None
+        )
+        self.world.run(lambda tx: attach.attach(tx, request_id, [CALLBACK] * callbacks, []))
+        self.callbacks += 0 if known else callbacks
+
+    @precondition(lambda self: self.execution.info.running)
+    @rule(dice=st.integers(0, 4))
+    def somebody_ends_it(self, dice: int) -> None:
+        if dice == 0:  # seldom, for nothing comes after it
+            self.world.run(lambda tx: workflow.terminate(tx, "enough", "somebody"))
+
+    def children(self, *, started: bool) -> list[child.Child]:
+        return [row for _, row in self.execution.of(child.Child).items() if bool(row.run_id) == started]
+
+    @precondition(lambda self: bool(self.children(started=False)))
+    @rule(which=st.integers(0, 5), can=st.booleans())
+    def a_child_is_to_be_started(self, which: int, can: bool) -> None:
+        rows = self.children(started=False)
+        row = rows[which % len(rows)]
+        assert child.waiting(self.execution, row.initiated_id) == row
+        if can:
+            self.world.run(lambda tx: child.started(tx, row, "the child's run", None))
+        else:
+            initiated = StartChildWorkflowExecutionInitiatedEventAttributes()
+            self.world.run(lambda tx: child.start_failed(tx, row, 1, initiated))
+
+    @precondition(lambda self: bool(self.children(started=True)))
+    @rule(which=st.integers(0, 5), event=st.sampled_from(CLOSE_EVENTS))
+    def a_child_ends(self, which: int, event: HistoryEvent) -> None:
+        rows = self.children(started=True)
+        row = rows[which % len(rows)]
+        assert child.find(self.execution, row.initiated_id, row.workflow_id) == row
+        self.world.run(lambda tx: child.ended(tx, row, "the child's last run", event))
+
+    @rule(which=st.integers(0, 5), arrived=st.booleans())
+    def a_signal_to_another_one_is_sent(self, which: int, arrived: bool) -> None:
+        keys = [row.initiated_id for _, row in self.execution.of(external.ExternalSignal).items()]
+        if which < len(keys):
+            given = SignalExternalWorkflowExecutionInitiatedEventAttributes()
+            if arrived:
+                self.world.run(lambda tx: external.signalled(tx, keys[which], given))
+            else:
+                self.world.run(lambda tx: external.signal_failed(tx, keys[which], given, 1))
+
+    @rule(which=st.integers(0, 5), arrived=st.booleans())
+    def another_one_is_asked_to_stop(self, which: int, arrived: bool) -> None:
+        keys = [row.initiated_id for _, row in self.execution.of(external.ExternalCancel).items()]
+        if which < len(keys):
+            given = RequestCancelExternalWorkflowExecutionInitiatedEventAttributes()
+            if arrived:
+                self.world.run(lambda tx: external.cancel_requested(tx, keys[which], given))
+            else:
+                self.world.run(lambda tx: external.cancel_failed(tx, keys[which], given, 1))
+
+    @precondition(lambda self: not self.execution.info.running)
+    @rule()
+    def what_it_left_behind_is_seen_to(self) -> None:
+        for key, _ in list(self.execution.of(child.Orphan).items()):
+            self.world.run(lambda tx, key=key: tx.note(child.Treated(int(key))))
+        if self.execution.of(child.Report).get(child.ONLY) is not None:
+            self.world.run(lambda tx: tx.note(child.Reported()))
+
     @rule(span=st.sampled_from([1, SECOND // 2, SECOND, 3 * SECOND, 12 * SECOND]))
     def time_passes(self, span: int) -> None:
         self.world.pass_time(span)
@@ -370,6 +531,8 @@ class Machines(RuleBasedStateMachine):
         assert self.world.history == self.closed_history
         assert all(row.outlives for _, _, row in self.execution.rows())
         assert not any(row.volatile for _, _, row in self.execution.rows())
+        if self.execution.info.new_run_id:
+            assert self.world.handed_on == self.callbacks
         closing = [event for event in self.world.history if event.event_type in CLOSING]
         assert closing == self.world.history[-1:]
 
@@ -413,6 +576,29 @@ class Machines(RuleBasedStateMachine):
             assert open_tasks in (0, 1)
 
     @invariant()
+    def an_acknowledged_signal_is_in_history_or_waits_for_its_place(self) -> None:
+        waiting = [HistoryEvent.FromString(raw) for raw in buffer.waiting(self.execution).events]
+        found = Counter(
+            event.workflow_execution_signaled_event_attributes.signal_name
+            for event in [*self.world.history, *waiting]
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+        )
+        assert found == self.taken
+        assert self.execution.info.signals == found.total()
+        assert self.execution.info.running or not waiting
+
+    @invariant()
+    def the_start_of_a_child_comes_before_its_end_which_names_it(self) -> None:
+        began: dict[int, int] = {}
+        for event in self.world.history:
+            name = event.WhichOneof("attributes") or ""
+            attributes = getattr(event, name)
+            if name == "child_workflow_execution_started_event_attributes":
+                began[attributes.initiated_event_id] = event.event_id
+            elif name.startswith("child_workflow_execution_"):
+                assert attributes.started_event_id == began.pop(attributes.initiated_event_id)
+
+    @invariant()
     def a_pending_row_has_somewhere_to_go(self) -> None:
         """Nothing is forgotten: whatever waits is due, or waits where somebody can take it."""
         for kind, _, row in self.execution.rows():
@@ -435,8 +621,9 @@ def failing(execution: Execution) -> bool:
     return task is not None and task.attempt >= update.FAILING_FROM
 
 
-CLOSING = frozenset({2, 3, 4, 27})
-"""Event types that close a run: completed, failed, timed out, terminated."""
+CLOSING = frozenset(workflow.CLOSED_BY)
+"""Event types that close a run."""
+CALLBACK = Callback(nexus=Callback.Nexus(url="temporal://system"))
 
 
 def told_by_history(execution: Execution) -> dict[str, Any]:
@@ -452,6 +639,12 @@ def told_by_history(execution: Execution) -> dict[str, Any]:
             info.history_size,
             info.previous_started_id,
             info.close_event_id,
+            info.cancel_requested,
+            info.signals,
+            info.parent,
+            info.execution_time,
+            info.run_deadline,
+            info.new_run_id,
         )
     }
     for kind, key, row in execution.rows():
@@ -464,10 +657,19 @@ def told_by_history(execution: Execution) -> dict[str, Any]:
                 told[f"{kind} {key}"] = (row.scheduled_id, row.started_id, row.started_time, row.request_id)
         elif row.volatile:
             continue
-        elif kind not in (callback.Callback.kind, buffer.Buffered.kind):
+        elif kind not in NOT_TOLD:
             told[f"{kind} {key}"] = row
     return told
 
+
+NOT_TOLD = {
+    callback.Callback.kind,
+    buffer.Buffered.kind,
+    child.Orphan.kind,
+    child.Report.kind,
+    start.FirstTask.kind,
+}
+"""Rows that records change, too."""
 
 EXAMPLES = int(os.environ.get("NEXUSKIT_EXAMPLES", "60"))
 """How many walks; `make soak` asks for many more."""
