@@ -467,3 +467,28 @@ async def test_a_child_that_is_commanded_with_the_end_of_its_parent_is_not_start
     await orders.start(f"{family.child}-2", family.child_queue)
     await orders.run_workflow_task(family.child_queue)
     assert (await refusal(orders.describe(family.child))).code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_child_does_not_get_its_parents_id(family: Family) -> None:
+    orders = family.orders
+    await orders.start(family.parent, family.queue)
+    await orders.run_workflow_task(family.queue, start_child(family.parent, family.child_queue))
+    failed = await family.parent_event(EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED)
+    assert failed.start_child_workflow_execution_failed_event_attributes.cause == TAKEN
+
+
+@pytest.mark.usefixtures("embedded_only")
+async def test_a_child_that_insists_on_its_parents_id_takes_its_place(family: Family) -> None:
+    """A real server never gets done with this: it waits for itself."""
+    orders = family.orders
+    run_id = await orders.start(family.parent, family.queue)
+    reuse = REUSE.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING
+    await orders.run_workflow_task(
+        family.queue, start_child(family.parent, family.child_queue, workflow_id_reuse_policy=reuse)
+    )
+    closed = await orders.last_event(family.parent, run_id)
+    assert closed.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED
+    task = await orders.run_workflow_task(family.child_queue, complete_workflow())
+    assert task.workflow_execution.workflow_id == family.parent
+    assert task.workflow_execution.run_id != run_id
+    assert (await orders.history(family.parent, run_id))[-1] == closed

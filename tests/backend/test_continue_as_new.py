@@ -10,6 +10,7 @@ from temporalio.api.command.v1 import Command
 from temporalio.api.common.v1 import Callback, Header, Memo, Priority
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType, WorkflowExecutionStatus
 from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
+from temporalio.api.nexus.v1 import PropagatedSerializationContext
 from temporalio.api.sdk.v1 import UserMetadata
 
 from tests.backend.conftest import Endpoint
@@ -21,6 +22,7 @@ from tests.support.raw import (
     continue_as_new,
     duration,
     event_names,
+    fail_workflow,
     payload,
     payloads,
     refusal,
@@ -227,3 +229,16 @@ async def test_an_operation_waits_for_the_end_of_the_chain_behind_it(
     completed = await orders.wait_for_event(caller, EventType.EVENT_TYPE_NEXUS_OPERATION_COMPLETED)
     assert result_of(completed) == "at last"
     assert event_names(await orders.history(caller)).count("NEXUS_OPERATION_COMPLETED") == 1
+
+
+@pytest.mark.usefixtures("embedded_only")
+@pytest.mark.parametrize("how", ["continue as new", "retry"])
+async def test_the_callers_serialization_context_goes_along_a_chain(
+    orders: Namespace, workflow_id: str, queue: str, how: str
+) -> None:
+    """A real server of version 1.32 does not keep it at all."""
+    context = PropagatedSerializationContext(endpoint="payments", service="Payments", operation="process")
+    await orders.start(workflow_id, queue, propagated_nexus_serialization_context=context, retry_policy=retry_policy())
+    await orders.run_workflow_task(queue, continue_as_new() if how == "continue as new" else fail_workflow())
+    assert (await started(orders, workflow_id)).propagated_nexus_serialization_context == context
+    await orders.terminate(workflow_id)

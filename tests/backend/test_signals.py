@@ -322,3 +322,17 @@ async def test_a_signal_names_a_run_of_a_chain(orders: Namespace, workflow_id: s
     await orders.signal(workflow_id, "paid", run_id=second)
     assert signals(await orders.history(workflow_id, second)) == ["paid"]
     assert WorkflowExecution(workflow_id=workflow_id, run_id=second)
+
+
+@pytest.mark.usefixtures("embedded_only")
+async def test_a_signal_with_start_repeated_after_its_run_has_closed_starts_no_other(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    """A real server starts the workflow a second time, though the request is the same."""
+    request_id = str(uuid4())
+    first = await orders.signal_with_start(workflow_id, queue, "paid", request_id=request_id)
+    await orders.run_workflow_task(queue, complete_workflow())
+    again = await orders.signal_with_start(workflow_id, queue, "paid", request_id=request_id)
+    assert again.run_id == first.run_id
+    other = await orders.signal_with_start(workflow_id, queue, "paid", request_id=str(uuid4()))
+    assert other.run_id != first.run_id

@@ -87,7 +87,10 @@ async def signal_with_start(
     there = await starting.newest(engine, namespace_id, request.workflow_id)
     # Nothing is awaited from here to the end of the decision.
     verdict = reuse.Verdict.START
-    if there is not None:
+    if there is not None and there.execution.info.start_request_id == request.request_id:
+        # It has done so, whatever became of the run since.
+        verdict = reuse.Verdict.USE
+    elif there is not None:
         if there.execution.of(signal.SignalRequest).get(request.request_id) is not None:
             verdict = reuse.Verdict.USE
         else:
@@ -99,7 +102,8 @@ async def signal_with_start(
                 raise
     if there is not None and verdict is reuse.Verdict.USE:
         resident = there
-        engine.run(there, lambda tx: signal.take(tx, sent, wake=signal.Wake.NOW))
+        if there.execution.info.running or there.execution.info.start_request_id != request.request_id:
+            engine.run(there, lambda tx: signal.take(tx, sent, wake=signal.Wake.NOW))
     else:
         run = start.from_request(beginning, services.clock.now())
         resident = starting.begin(

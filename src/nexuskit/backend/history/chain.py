@@ -189,6 +189,8 @@ def _follow(tx: Transaction, attributes: WorkflowExecutionStartedEventAttributes
         attributes.workflow_execution_expiration_time.CopyFrom(expiration)
     attributes.first_execution_run_id = info.first_run_id
     attributes.continued_execution_run_id = info.run_id
+    if info.serialization_context:
+        attributes.propagated_nexus_serialization_context.ParseFromString(info.serialization_context)
     _hand_on_parent(attributes, info)
     del attributes.completion_callbacks[:]
     attributes.completion_callbacks.extend(_callbacks(tx.state))

@@ -118,6 +118,7 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
     info.memo = attributes.memo.SerializeToString()
     info.search_attributes = merge(b"", attributes.search_attributes).SerializeToString(deterministic=True)
     info.priority = attributes.priority.SerializeToString()
+    info.serialization_context = attributes.propagated_nexus_serialization_context.SerializeToString()
     info.user_metadata = event.user_metadata.SerializeToString()
     if attributes.HasField("parent_workflow_execution"):
         parent = attributes.parent_workflow_execution

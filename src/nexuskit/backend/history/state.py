@@ -122,6 +122,8 @@ class Info(msgspec.Struct, omit_defaults=True):
     """`temporal.api.sdk.v1.UserMetadata`, serialised."""
     priority: bytes = b""
     """`temporal.api.common.v1.Priority`, serialised."""
+    serialization_context: bytes = b""
+    """`temporal.api.nexus.v1.PropagatedSerializationContext`, serialised."""
     close_event_id: int = 0
     execution_time: int = 0
     """When its first workflow task was, or is, to be given out: later than its start where it waits for that."""

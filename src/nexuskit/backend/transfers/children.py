@@ -59,7 +59,8 @@ class Children:
         instead_of = there if verdict is reuse.Verdict.TERMINATE else None
         made = starting.begin(engine, row.namespace_id, row.workflow_id, run, instead_of=instead_of)
         header = attributes.header if attributes.HasField("header") else None
-        engine.run(parent, lambda tx: child.started(tx, row, made.execution.info.run_id, header))
+        if parent.execution.info.running:  # else it had the id itself, and made room
+            engine.run(parent, lambda tx: child.started(tx, row, made.execution.info.run_id, header))
 
     async def _both(self, waiting: Waiting, namespace_id: str, workflow_id: str) -> tuple[Resident, Resident | None]:
         """The run that wants something, and the newest run of a workflow id; await nothing before you act."""
