@@ -34,6 +34,7 @@ def services(made: Orders) -> Any:
     namespace = SimpleNamespace(id=NAMESPACE, name="orders")
     return SimpleNamespace(
         engine=made.engine,
+        limits=made.engine.limits,
         clock=made.clock,
         namespaces=SimpleNamespace(get=lambda _: namespace, get_by_id=lambda _: namespace),
         nexus_tasks=NexusTasks(made.engine.tasks, made.clock, made.engine.draw),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
 import nexuskit
@@ -132,6 +133,22 @@ async def test_a_database_from_a_newer_version_is_refused(tmp_path: Path) -> Non
         await server.end(signal.SIGTERM)
     _make_newer(file)
     assert "newer" in await refused("--db", str(file), "--port", "0", "--http-port", "0")
+
+
+async def test_a_configuration_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "nexus.toml"
+    file.write_text("[limits]\nhistory_event = 5\n")
+    told = await refused("--db", ":memory:", "--port", "0", "--http-port", "0", "--config", str(file))
+    assert told == f"nexus: The configuration {file}: there is no limit 'history_event'; did you mean 'history_events'?"
+
+
+async def test_a_configuration_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "nexus.toml"
+    file.write_text('[limits]\npayload_size = "1 MiB"\n')
+    async with served("--db", ":memory:", "--config", str(file)) as server:
+        client = await Client.connect(server.address("gRPC"))
+        described = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+        assert described.namespace_info.limits.blob_size_limit_error == 1024 * 1024
 
 
 @contextmanager

@@ -64,9 +64,6 @@ SHOWN_BY: Mapping[str, str] = {
 }
 """Call → the test that shows it."""
 
-UNSHOWN: frozenset[str] = frozenset()
-"""Calls whose test does not name them yet; to be emptied."""
-
 HEAD = """# What the embedded backend does of Temporal's API
 
 It behaves like a Temporal server 1.32, as far as the tables say; the same tests run against both. A call that is
@@ -93,11 +90,6 @@ def document() -> str:
             parts.append(_service(service, set(handlers)))
     parts += [_refused(), _harmless(), OTHERWISE]
     return "\n".join(parts)
-
-
-def unshown() -> list[str]:
-    """Calls that are implemented, and no test names."""
-    return sorted(name for _, handlers in SERVICES for name in handlers if name != "Check" and _shown_by(name) is None)
 
 
 def _service(service: ServiceDescriptor, implemented: set[str]) -> str:
@@ -127,7 +119,7 @@ def _row(method: MethodDescriptor) -> str:
         missing.append(MISSING[method.name])
     how_far = f"partly, without {', '.join(missing)}" if missing else "implemented"
     test = _shown_by(method.name)
-    shown = f"[{Path(test).name}](../{test})" if test else ""
+    shown = f"[{Path(test).name}](../{test})" if test else "no test names it"
     return f"| `{method.name}` | {how_far} | {shown} |"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from nexuskit.backend.clock import Clock
@@ -33,6 +33,7 @@ def serve(
     http_port: int = 0,
     clock: Clock | None = None,
     draw: Draw | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
 ) -> AbstractAsyncContextManager[Backend]:
     """Run a backend inside the current event loop, for as long as the `async with` lasts.
 
@@ -44,16 +45,27 @@ def serve(
         http_port: for HTTP; 0 for a free one.
         clock: time; the machine's by default.
         draw: randomness; the system's by default.
+        config: limits other than the defaults: a TOML file, or what would be in it; see docs/configuration.md.
 
     Raises:
         StartError: a port is in use, the database is held by another process or is of a newer version, or no namespace
-            may be called that.
+            may be called that; the configuration names a limit that is none, or a value that makes no sense.
     """
     # Here and not above: a workflow's sandbox imports the workflow's module anew, with all that it imports at its top,
     # and neither gRPC nor a web server has any business in there.
+    from nexuskit.backend.configuration import configured
     from nexuskit.backend.server import running
 
-    return running(db, namespaces=namespaces, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
+    return running(
+        db,
+        namespaces=namespaces,
+        host=host,
+        port=port,
+        http_port=http_port,
+        clock=clock,
+        draw=draw,
+        limits=configured(config),
+    )
 
 
 def __getattr__(name: str) -> Any:

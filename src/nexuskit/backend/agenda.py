@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from nexuskit.backend import limits
 from nexuskit.backend.alarms import Alarms
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import workflow_task
@@ -72,7 +71,7 @@ class Agenda:
         self._later: dict[Ready, Index] = {}
         """Rows that may be taken only from a moment on."""
         self._background: set[asyncio.Task[None]] = set()
-        self._fires = asyncio.Semaphore(limits.FIRES_IN_FLIGHT)
+        self._fires = asyncio.Semaphore(self._engine.limits.FIRES_IN_FLIGHT)
         self._closed = False
 
     def enter(self, execution: int, kind: str, key: Key, before: Index, after: Index) -> None:
@@ -122,7 +121,7 @@ class Agenda:
         task = workflow_task.current(resident.execution) if place.kind == workflow_task.WorkflowTask.kind else None
         if task is None or task.started or not task.sticky_timeout:
             return False
-        return not self._engine.tasks.polled(destination, limits.STICKY_POLLED_WITHIN)
+        return not self._engine.tasks.polled(destination, self._engine.limits.STICKY_POLLED_WITHIN)
 
     async def _carry_out(self, effect: Callable[[Waiting], Coroutine[Any, Any, None]], waiting: Waiting) -> None:
         try:
@@ -132,12 +131,13 @@ class Agenda:
             if gone and self._engine.at_hand(waiting.execution) is None:
                 return  # it was deleted
             # The disk failed, or we have a bug. What is on disk still says that this is to be done, so it is.
+            pause = self._engine.limits.FAULT_PAUSE
             log.error("%s %s of execution %d is tried again in %d s: %s", waiting.kind, waiting.key, waiting.execution,
-                      limits.FAULT_PAUSE // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
+                      pause // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
             place = Ready(waiting.execution, waiting.kind, waiting.key)
             if place not in self._later:  # else it saved something before it failed, and that is what comes next
                 self._later[place] = Index(0, Destination(waiting.kind, ""), 0, waiting.stamp)
-                self._alarms.set(place, self._engine.clock.now() + limits.FAULT_PAUSE)
+                self._alarms.set(place, self._engine.clock.now() + self._engine.limits.FAULT_PAUSE)
 
     def _ring(self, key: Hashable) -> None:
         if isinstance(key, Ready):
@@ -172,9 +172,10 @@ class Agenda:
             self._fire_later(key, error)
 
     def _fire_later(self, key: Due, error: Exception) -> None:
+        pause = self._engine.limits.FAULT_PAUSE
         log.error("%s %s of execution %d is due and looked at again in %d s: %s", key.kind, key.key, key.execution,
-                  limits.FAULT_PAUSE // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
-        self._alarms.set(key, self._engine.clock.now() + limits.FAULT_PAUSE)
+                  pause // SECOND, error, exc_info=not isinstance(error, StatusError))  # fmt: skip
+        self._alarms.set(key, self._engine.clock.now() + pause)
 
     def spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
         """Let something go on by itself; the engine owns it, and a fault in it is logged."""

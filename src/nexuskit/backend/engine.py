@@ -22,7 +22,6 @@ from weakref import WeakValueDictionary
 
 from temporalio.api.history.v1 import History, HistoryEvent
 
-from nexuskit.backend import limits
 from nexuskit.backend.agenda import Agenda, Waiting
 from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
 from nexuskit.backend.history import sizes
@@ -30,6 +29,7 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info, lasting
 from nexuskit.backend.history.transaction import Successor, Transaction
 from nexuskit.backend.matching.queues import Matching
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.store.group import Batch, batches
 from nexuskit.backend.store.known import KnownIds
 from nexuskit.backend.store.store import Store, Ticket
@@ -95,22 +95,23 @@ class Resident:
         talking = self.conversation is not None and self.conversation.going_on
         return talking or bool(self.watchers or self.last_watchers)
 
-    def remember(self, written: list[Batch]) -> None:
-        """Keep newly written events at hand, and let the oldest go when they are too many."""
+    def remember(self, written: list[Batch], size: int) -> None:
+        """Keep newly written events at hand, and let the oldest go when they are more than `size` bytes."""
         self.events.extend(written)
         self.events_size += sum(len(each.body) for each in written)
-        while self.events_size > limits.CACHED_EVENTS_SIZE and len(self.events) > 1:
+        while self.events_size > size and len(self.events) > 1:
             self.events_size -= len(self.events.popleft().body)
 
 
 class Engine:
     """All executions of one backend."""
 
-    def __init__(self, database: Database, clock: Clock, draw: Draw) -> None:
+    def __init__(self, database: Database, clock: Clock, draw: Draw, limits: Limits = DEFAULTS) -> None:
+        self.limits = limits
         self.clock = clock
         self.draw = draw
         self.store = Store(database, self._lost)
-        self.tasks: Matching[Any] = Matching(clock)
+        self.tasks: Matching[Any] = Matching(clock, limits)
         self.endpoints: Mapping[str, str] = {}
         """Name → id of every Nexus endpoint; kept by the registry."""
         self.namespaces: Mapping[str, str] = {}
@@ -142,7 +143,7 @@ class Engine:
 
     async def _learn_ids(self) -> None:
         after = ("", "")
-        while page := await self.store.reader.workflow_ids(after, limits.IDS_PAGE):
+        while page := await self.store.reader.workflow_ids(after, self.limits.IDS_PAGE):
             for place in page:
                 self._known.add(*place)
             after = page[-1]
@@ -210,7 +211,7 @@ class Engine:
             number = None if number in self._removed else number
             if place not in self._currents:  # a run may have been started meanwhile
                 self._currents[place] = number
-                while len(self._currents) > 2 * limits.CACHED_EXECUTIONS and self._forget_oldest_current():
+                while len(self._currents) > 2 * self.limits.CACHED_EXECUTIONS and self._forget_oldest_current():
                     pass
         return self._currents[place]
 
@@ -303,7 +304,7 @@ class Engine:
 
     def _transaction(self, execution: Execution) -> Transaction:
         return Transaction(
-            RULES, execution, self.clock.now(), self.draw, self.endpoints, self.namespaces, self.catalogues
+            RULES, execution, self.clock.now(), self.draw, self.endpoints, self.namespaces, self.catalogues, self.limits
         )
 
     def _begin(self, ended: Resident, successor: Successor) -> tuple[Resident, list[HistoryEvent]]:
@@ -334,7 +335,7 @@ class Engine:
             group.add_execution(execution, kept, written, new=resident.new)
             resident.new = False
             if written:
-                resident.remember(written)
+                resident.remember(written, self.limits.CACHED_EVENTS_SIZE)
             if written or resident.watched:
                 group.after(lambda: self._wake(resident))
         execution.settle()
@@ -393,7 +394,7 @@ class Engine:
         except StatusError:  # there is no such execution, or it was lost and its tasks are offered again
             raise
         except Exception:  # it could not be read
-            again = self.clock.now() + limits.FAULT_PAUSE
+            again = self.clock.now() + self.limits.FAULT_PAUSE
             self.clock.at(again, lambda: self.tasks.offer(destination, key, waiting, first=True))
             raise
 
@@ -474,7 +475,7 @@ class Engine:
     def _keep(self, resident: Resident) -> None:
         execution = resident.execution
         self._residents[execution.id] = self._alive[execution.id] = self._by_run[execution.info.run_id] = resident
-        spare = len(self._residents) - limits.CACHED_EXECUTIONS
+        spare = len(self._residents) - self.limits.CACHED_EXECUTIONS
         if spare > 0:
             for number, oldest in list(islice(self._residents.items(), spare + 16)):
                 if oldest.settled and not oldest.watched and oldest is not resident:
@@ -503,8 +504,8 @@ class Engine:
         except StatusError:
             return  # it was made by the group before the last one, which failed too: it never was
         except Exception as error:  # noqa: BLE001, logged, and tried again
-            log.error("execution %d is read again in %d s: %s", number, limits.FAULT_PAUSE // SECOND, error)
-            self.clock.at(self.clock.now() + limits.FAULT_PAUSE, lambda: self._read_again(number))
+            log.error("execution %d is read again in %d s: %s", number, self.limits.FAULT_PAUSE // SECOND, error)
+            self.clock.at(self.clock.now() + self.limits.FAULT_PAUSE, lambda: self._read_again(number))
             return
         info = resident.execution.info
         for kind, key, row in list(resident.execution.rows()):

@@ -180,6 +180,11 @@ CALLBACK_URL_LENGTH = 1_000
 CALLBACK_HEADERS_SIZE = 8_192
 """`frontend.callbackHeaderMaxLength`."""
 
+UNKNOWN_ENDPOINT = "fail_operation"
+"""What a call to an endpoint that is not registered does: "fail_operation", which a workflow can catch, or "fail_task",
+as the real server does: the workflow task fails, and is tried again until there is such an endpoint.
+"""
+
 # --- namespaces
 RETENTION_MIN = 1 * HOUR
 """Shorter retention is refused, as by the real server."""

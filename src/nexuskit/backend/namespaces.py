@@ -15,8 +15,8 @@ from temporalio.api.errordetails.v1 import (
     NamespaceNotFoundFailure,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.settings import DEFAULTS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.\-]*[a-zA-Z0-9])?")
 """What a namespace may be called."""
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, limits: Limits = DEFAULTS) -> None:
     """A namespace may be called that.
 
     Raises:
@@ -63,7 +63,7 @@ class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str
     name: str
-    retention: int = limits.RETENTION_DEFAULT
+    retention: int = DEFAULTS.RETENTION_DEFAULT
     description: str = ""
     owner_email: str = ""
     data: dict[str, str] = {}
@@ -92,7 +92,8 @@ STATELESS = frozenset(
 class Namespaces:
     """All namespaces, by name and by id."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self._store = store
         self._by_name: dict[str, Namespace] = {}
         self._by_id: dict[str, Namespace] = {}
@@ -119,7 +120,7 @@ class Namespaces:
             raise invalid_argument("Namespace not set on request.")
         found = self._by_name.get(name)
         if found is None:
-            shown = name[: limits.ID_LENGTH // 4]
+            shown = name[: self._limits.ID_LENGTH // 4]
             raise not_found(f"Namespace {shown} is not found.", NamespaceNotFoundFailure(namespace=shown))
         return found
 
@@ -131,7 +132,7 @@ class Namespaces:
         """
         found = self._by_id.get(id)
         if found is None:
-            shown = id[: limits.ID_LENGTH // 4]
+            shown = id[: self._limits.ID_LENGTH // 4]
             raise not_found(f"Namespace {shown} is not found.", NamespaceNotFoundFailure(namespace=shown))
         return found
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import NamespaceState
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import standalone, workflow
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, namespace_of, space
@@ -173,7 +172,7 @@ class Remover:
         try:
             pause = await self._round()
         except Exception as error:
-            pause = limits.FAULT_PAUSE
+            pause = self._engine.limits.FAULT_PAUSE
             known = isinstance(error, StatusError)
             log.error("removal goes on in %d s: %s", pause // SECOND, error, exc_info=not known)
         self._under_way = False
@@ -183,8 +182,8 @@ class Remover:
 
     async def _round(self) -> int:
         """Remove a few. Returns how long to pause then (ns)."""
-        due = await self._due(limits.REMOVAL_RUNS)
-        batch = _Batch(limits.REMOVAL_ROWS, limits.REMOVAL_SIZE)
+        due = await self._due(self._engine.limits.REMOVAL_RUNS)
+        batch = _Batch(self._engine.limits.REMOVAL_ROWS, self._engine.limits.REMOVAL_SIZE)
         runs: list[tuple[Run, bool, Resident | None]] = []
         for run, deleted in due.runs:
             if batch.full:
@@ -211,8 +210,8 @@ class Remover:
             await ticket.wait()
         looked_again = await self._end_namespaces(due.ended)
         if due.runs or due.left:
-            return limits.REMOVAL_PAUSE
-        return limits.REMOVAL_WAITS if due.waiting or looked_again else await self._until_next()
+            return self._engine.limits.REMOVAL_PAUSE
+        return self._engine.limits.REMOVAL_WAITS if due.waiting or looked_again else await self._until_next()
 
     async def _resident(self, run: Run) -> Resident | None:
         try:
@@ -288,7 +287,10 @@ class Remover:
 
         moments = await self._engine.store.reader.run(read)
         # A run that closes from now on is kept for an hour at least, so nothing is missed.
-        return max(min([limits.RETENTION_MIN, *(moment - now for moment in moments)]), limits.REMOVAL_WAITS)
+        return max(
+            min([self._engine.limits.RETENTION_MIN, *(moment - now for moment in moments)]),
+            self._engine.limits.REMOVAL_WAITS,
+        )
 
 
 class _Batch:

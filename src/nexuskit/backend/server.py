@@ -29,6 +29,7 @@ from nexuskit.backend.nexus.operations import Operations
 from nexuskit.backend.nexus.tasks import NexusTasks
 from nexuskit.backend.removal import Remover
 from nexuskit.backend.services import Services
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.reader import read_everything
 from nexuskit.backend.task_queues import TaskQueues
@@ -119,9 +120,19 @@ async def running(
     http_port: int,
     clock: Clock | None = None,
     draw: Draw | None = None,
+    limits: Limits = DEFAULTS,
 ) -> AsyncGenerator[Backend]:
     """A backend, for as long as the context lasts; see `nexuskit.backend.serve`."""
-    backend = await start(db, namespaces=namespaces, host=host, port=port, http_port=http_port, clock=clock, draw=draw)
+    backend = await start(
+        db,
+        namespaces=namespaces,
+        host=host,
+        port=port,
+        http_port=http_port,
+        clock=clock,
+        draw=draw,
+        limits=limits,
+    )
     try:
         yield backend
     finally:
@@ -137,11 +148,12 @@ async def start(
     http_port: int,
     clock: Clock | None = None,
     draw: Draw | None = None,
+    limits: Limits = DEFAULTS,
 ) -> Backend:
     """Open the database, go on with what is in it, and open the doors. Whoever calls this calls `Backend.stop`."""
     database = await _whatever_comes(asyncio.to_thread(open_database, db), undo=Database.close)
     clock, draw = clock or RealClock(), draw or Draw()
-    engine = Engine(database, clock, draw)
+    engine = Engine(database, clock, draw, limits)
     try:
         services = await _load(engine, clock, draw)
         for name in (DEFAULT_NAMESPACE, *namespaces):
@@ -163,11 +175,11 @@ async def start(
 
 async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     everything = await engine.store.reader.run(read_everything)
-    namespaces = Namespaces(engine.store)
+    namespaces = Namespaces(engine.store, engine.limits)
     namespaces.load(everything.namespaces)
-    task_queues = TaskQueues(engine.store, engine.tasks)
+    task_queues = TaskQueues(engine.store, engine.tasks, engine.limits)
     task_queues.load(everything.task_queues)
-    endpoints = Endpoints(engine.store, namespaces)
+    endpoints = Endpoints(engine.store, namespaces, engine.limits)
     endpoints.load(everything.endpoints)
     meta = dict(everything.meta)
     fresh = {"cluster_id": draw.uuid().encode(), "callback_key": draw.key()}
@@ -201,7 +213,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
         task_queues=task_queues,
-        workers=Workers(clock),
+        workers=Workers(clock, engine.limits),
         remover=remover,
     )
 
@@ -210,10 +222,15 @@ async def _add_namespace(services: Services, name: str) -> None:
     if services.namespaces.has(name):
         return
     try:
-        check_name(name)
+        check_name(name, services.limits)
     except StatusError as error:
         raise StartError(error.message) from error
-    made = Namespace(id=services.draw.uuid(), name=name, created=services.clock.now())
+    made = Namespace(
+        id=services.draw.uuid(),
+        name=name,
+        retention=services.limits.RETENTION_DEFAULT,
+        created=services.clock.now(),
+    )
     await services.namespaces.add(made).wait()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.tasks import NexusTasks
     from nexuskit.backend.removal import Remover
+    from nexuskit.backend.settings import Limits
     from nexuskit.backend.task_queues import TaskQueues
 
 
@@ -47,6 +48,11 @@ class Services:
     task_queues: TaskQueues
     workers: Workers
     remover: Remover
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits."""
+        return self.engine.limits
 
     async def resident(self, token: tokens.TaskToken) -> Resident:
         """The execution that a task token names.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from temporalio.api.taskqueue.v1 import TaskQueueConfig
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history.state import Destination
+from nexuskit.backend.settings import DEFAULTS, Limits
 
 if TYPE_CHECKING:
     from nexuskit.backend.matching.queues import Matching
@@ -21,7 +21,8 @@ FORGET = "DELETE FROM task_queues WHERE namespace = ?"
 class TaskQueues:
     """The configuration of task queues, by namespace id, kind ("workflow", "activity", "nexus") and name."""
 
-    def __init__(self, store: Store, matching: Matching[object]) -> None:
+    def __init__(self, store: Store, matching: Matching[object], limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self._store = store
         self._matching = matching
         self._configs: dict[Destination, TaskQueueConfig] = {}
@@ -42,9 +43,9 @@ class TaskQueues:
             StatusError: RESOURCE_EXHAUSTED, if it is one queue too many.
         """
         before = self._configs.get(queue)
-        if before is None and len(self._configs) >= limits.CONFIGURED_QUEUES:
+        if before is None and len(self._configs) >= self._limits.CONFIGURED_QUEUES:
             raise StatusError(
-                Code.RESOURCE_EXHAUSTED, f"{limits.CONFIGURED_QUEUES} task queues are configured, no more can be."
+                Code.RESOURCE_EXHAUSTED, f"{self._limits.CONFIGURED_QUEUES} task queues are configured, no more can be."
             )
         self._set(queue, config)
         group, ticket = self._store.group()

@@ -103,6 +103,10 @@ def serve(
             metavar="NAME", help="A namespace to make if it is not there. May repeat; 'default' always exists."
         ),
     ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A TOML file with limits other than the defaults: docs/configuration.md."),
+    ] = None,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -116,7 +120,7 @@ def serve(
     from nexuskit.cli.serve import configure_logging, run_backend
 
     configure_logging(log_level.value)
-    _run(run_backend(db=db, host=host, port=port, http_port=http_port, namespaces=namespace or []))
+    _run(run_backend(db=db, host=host, port=port, http_port=http_port, namespaces=namespace or [], config=config))
 
 
 def _quiet_grpc() -> None:

@@ -20,7 +20,9 @@ IN_MEMORY = ":memory:"
 """The database that keeps nothing."""
 
 
-async def run_backend(*, db: str | None, host: str, port: int, http_port: int, namespaces: list[str]) -> None:
+async def run_backend(
+    *, db: str | None, host: str, port: int, http_port: int, namespaces: list[str], config: str | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM, then stop in order. A second SIGINT does not wait.
 
     Raises:
@@ -29,7 +31,9 @@ async def run_backend(*, db: str | None, host: str, port: int, http_port: int, n
     stop = asyncio.Event()
     _on_signals(stop)
     database = default_database() if db is None else db
-    async with backend.serve(db=database, host=host, port=port, http_port=http_port, namespaces=namespaces) as server:
+    async with backend.serve(
+        db=database, host=host, port=port, http_port=http_port, namespaces=namespaces, config=config
+    ) as server:
         _settle_garbage()
         print(banner(server.address, server.http_address, server.database, server.namespaces), flush=True)
         await stop.wait()

@@ -40,7 +40,7 @@ from temporalio.api.workflowservice.v1 import (
     TerminateActivityExecutionResponse,
 )
 
-from nexuskit.backend import limits, starting, tokens
+from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend.checks import check_fields, check_size
 from nexuskit.backend.frontend.pending_activities import run_state
@@ -140,36 +140,36 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
         priority=request.priority if request.HasField("priority") else None,
     )
     options = activity_options.checked(given, request.activity_id, request.activity_type.name)
-    _check_length("request ID", request.request_id)
-    _check_length("identity", request.identity)
+    _check_length(services, "request ID", request.request_id)
+    _check_length(services, "identity", request.identity)
     for policies, field in ((_REUSE, "id_reuse_policy"), (_CONFLICT, "id_conflict_policy")):
         if getattr(request, field) not in policies.values():
             raise invalid_argument(f"unsupported {field}: {getattr(request, field)}")
-    if request.input.ByteSize() > limits.PAYLOAD_SIZE:
+    if request.input.ByteSize() > services.limits.PAYLOAD_SIZE:
         raise invalid_argument("input exceeds length limit")
     for field, limit in (
-        ("summary", limits.USER_METADATA_SUMMARY_SIZE),
-        ("details", limits.USER_METADATA_DETAILS_SIZE),
+        ("summary", services.limits.USER_METADATA_SUMMARY_SIZE),
+        ("details", services.limits.USER_METADATA_DETAILS_SIZE),
     ):
         size = getattr(request.user_metadata, field).ByteSize()
         if size > limit:
             raise invalid_argument(f"user_metadata.{field} exceeds size limit. Length={size} Limit={limit}")
-    check_size("StartActivityExecutionRequest.Header", request.header)
-    check_attributes(namespace, request.search_attributes)
+    check_size("StartActivityExecutionRequest.Header", request.header, services.limits)
+    check_attributes(services, namespace, request.search_attributes)
     check_callbacks(services, request)
-    _check_attaching(request)
+    _check_attaching(services, request)
     return options
 
 
-def _check_attaching(request: StartActivityExecutionRequest) -> None:
+def _check_attaching(services: Services, request: StartActivityExecutionRequest) -> None:
     links = [*request.links, *(link for each in request.completion_callbacks for link in each.links)]
-    if len(links) > limits.LINKS_PER_REQUEST:
+    if len(links) > services.limits.LINKS_PER_REQUEST:
         raise invalid_argument(
-            f"cannot attach more than {limits.LINKS_PER_REQUEST} links per request, got {len(links)}"
+            f"cannot attach more than {services.limits.LINKS_PER_REQUEST} links per request, got {len(links)}"
         )
     for link in links:
-        if link.ByteSize() > limits.LINK_SIZE:
-            raise invalid_argument(f"link exceeds allowed size of {limits.LINK_SIZE}, got {link.ByteSize()}")
+        if link.ByteSize() > services.limits.LINK_SIZE:
+            raise invalid_argument(f"link exceeds allowed size of {services.limits.LINK_SIZE}, got {link.ByteSize()}")
     wanted = request.on_conflict_options
     if wanted.attach_completion_callbacks and not wanted.attach_request_id:
         raise invalid_argument("on_conflict_options: attach_completion_callbacks requires attach_request_id to be set")
@@ -191,7 +191,7 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
     namespace_id = services.namespaces.get(namespace).id
     if not activity_id:
         raise invalid_argument("activity ID is required")
-    _check_length("activity ID", activity_id)
+    _check_length(services, "activity ID", activity_id)
     if run_id:
         try:
             UUID(run_id)
@@ -206,17 +206,17 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
         raise not_found(f"activity not found for ID: {activity_id!r}{run}") from None
 
 
-def _check_length(field: str, value: str) -> None:
+def _check_length(services: Services, field: str, value: str) -> None:
     size = len(value.encode())
-    if size > limits.ID_LENGTH:
-        raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
+    if size > services.limits.ID_LENGTH:
+        raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={services.limits.ID_LENGTH}")
 
 
 async def poll(services: Services, call: Call, request: PollActivityExecutionRequest) -> PollActivityExecutionResponse:
     """PollActivityExecution: how it ended, once it has; empty after a while."""
     resident = await find(services, request.namespace, request.activity_id, request.run_id)
     number = resident.execution.id
-    until = call.until(limits.HISTORY_LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    until = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     while resident.execution.info.running:
         if services.clock.now() >= until or services.engine.stopping:
             return PollActivityExecutionResponse()
@@ -282,7 +282,7 @@ async def _changed(services: Services, call: Call, resident: Resident, raw: byte
         raise invalid_argument("invalid long poll token") from None
     if (token.execution, token.run_id) != (resident.execution.id, resident.execution.info.run_id):
         raise invalid_argument("long poll token does not match execution")
-    until = call.until(limits.HISTORY_LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    until = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     while resident.execution.info.transitions <= token.transitions:
         if services.clock.now() >= until or services.engine.stopping:
             return None
@@ -383,9 +383,9 @@ async def terminate(
 async def _to_end(
     services: Services, request: RequestCancelActivityExecutionRequest | TerminateActivityExecutionRequest
 ) -> Resident:
-    _check_length("request ID", request.request_id)
-    _check_length("identity", request.identity)
-    if len(request.reason.encode()) > limits.PAYLOAD_SIZE:
+    _check_length(services, "request ID", request.request_id)
+    _check_length(services, "identity", request.identity)
+    if len(request.reason.encode()) > services.limits.PAYLOAD_SIZE:
         raise invalid_argument("reason exceeds length limit")
     request.request_id = request.request_id or services.draw.uuid()
     return await find(services, request.namespace, request.activity_id, request.run_id)

@@ -57,7 +57,7 @@ _Newer = (
 
 async def pause(services: Services, _: Call, request: PauseActivityRequest) -> PauseActivityResponse:
     """PauseActivity."""
-    which = _which(request)
+    which = _which(services, request)
     await _pause(services, await _workflow(services, request), which, request)
     return PauseActivityResponse()
 
@@ -75,14 +75,14 @@ async def _pause(
     services: Services, resident: Resident, which: Which, request: PauseActivityRequest | PauseActivityExecutionRequest
 ) -> None:
     for field, text in (("Identity", request.identity), ("RequestId", request.request_id), ("Reason", request.reason)):
-        check_text(field, text, required=False)
+        check_text(field, text, services.limits, required=False)
     pause = Pause(services.clock.now(), request.identity, request.reason, request.request_id)
     await _run(services, resident, lambda tx: activity_control.pause(tx, which, pause))
 
 
 async def unpause(services: Services, _: Call, request: UnpauseActivityRequest) -> UnpauseActivityResponse:
     """UnpauseActivity: does nothing to an activity that is not paused."""
-    which = _which(request)
+    which = _which(services, request)
     jitter = check_span("Jitter", request.jitter)
     resident = await _workflow(services, request)
     attempts, beats = request.reset_attempts, request.reset_heartbeat
@@ -110,7 +110,7 @@ async def unpause_execution(
 
 async def reset(services: Services, _: Call, request: ResetActivityRequest) -> ResetActivityResponse:
     """ResetActivity."""
-    which = _which(request)
+    which = _which(services, request)
     await _reset(services, await _workflow(services, request), which, request)
     return ResetActivityResponse()
 
@@ -137,7 +137,7 @@ async def update_options(
     services: Services, _: Call, request: UpdateActivityOptionsRequest
 ) -> UpdateActivityOptionsResponse:
     """UpdateActivityOptions: answers with the options as they are now."""
-    which = _which(request)
+    which = _which(services, request)
     resident = await _workflow(services, request)
     return UpdateActivityOptionsResponse(activity_options=await _update(services, resident, which, request))
 
@@ -191,12 +191,12 @@ async def _run(services: Services, resident: Resident, decide: Callable[[Transac
 
 
 async def _workflow(services: Services, request: _Older) -> Resident:
-    check_text("Identity", request.identity, required=False)
+    check_text("Identity", request.identity, services.limits, required=False)
     return await describe.find(services, request.namespace, request.execution)
 
 
-def _which(request: _Older) -> Which:
-    check_text("WorkflowId", request.execution.workflow_id)
+def _which(services: Services, request: _Older) -> Which:
+    check_text("WorkflowId", request.execution.workflow_id, services.limits)
     kind = request.WhichOneof("activity")
     if kind is None:
         raise invalid_argument("Either Activity.Id or Activity.Type should be set on request.")
@@ -211,8 +211,8 @@ async def _named(services: Services, request: _Newer) -> tuple[Resident, Which]:
     services.namespaces.get(request.namespace)
     if not request.workflow_id:
         raise unimplemented("Standalone activity operator commands are disabled")
-    check_text("ActivityId", request.activity_id)
-    check_text("Identity", request.identity, required=False)
+    check_text("ActivityId", request.activity_id, services.limits)
+    check_text("Identity", request.identity, services.limits, required=False)
     execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
     resident = await describe.find(services, request.namespace, execution)
     return resident, Which(activity_id=request.activity_id)

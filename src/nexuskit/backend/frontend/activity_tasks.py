@@ -32,7 +32,7 @@ from temporalio.api.workflowservice.v1 import (
     RespondActivityTaskFailedResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import activities, describe, polls
 from nexuskit.backend.frontend.checks import check_text
@@ -58,11 +58,11 @@ T = TypeVar("T")
 async def poll(services: Services, call: Call, request: PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse:
     """PollActivityTaskQueue: the next attempt that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name)
-    check_text("Identity", request.identity, required=False)
-    until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_text("Identity", request.identity, services.limits, required=False)
+    until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("activity", namespace.id, request.task_queue.name)
-    while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
+    while (taken := await services.engine.tasks.take(destination, until, polls.poller(services, request))) is not None:
         key, waiting = taken[0], cast("Waiting", taken[1])
         resident = await polls.execution(services, destination, key, waiting)
         if resident is None:
@@ -234,7 +234,7 @@ async def _by_token(services: Services, namespace: str, raw: bytes) -> _Place:
 
 async def _by_id(services: Services, request: _ByIdRequest, *, started: bool = True) -> _Place:
     services.namespaces.get(request.namespace)
-    check_text("ActivityId", request.activity_id)
+    check_text("ActivityId", request.activity_id, services.limits)
     if request.workflow_id:
         execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
         resident = await describe.find(services, request.namespace, execution)
@@ -254,19 +254,19 @@ async def _run(services: Services, place: _Place, decide: Callable[[Transaction,
 
 
 async def _complete(services: Services, place: _Place, result: Payloads | None, identity: str) -> None:
-    _check_identity(identity)
-    if _too_large(result):
+    _check_identity(services, identity)
+    if _too_large(services, result):
         failure = server_failure(activity_failures.COMPLETE_RESULT_TOO_LARGE)
-        await _run(services, place, lambda tx, row: activity.fail(tx, _with_worker(row), failure, identity))
+        await _run(services, place, lambda tx, row: activity.fail(tx, _with_worker(services, row), failure, identity))
     else:
         await _run(services, place, lambda tx, row: activity.complete(tx, row, result, identity))
 
 
-def _with_worker(row: Activity) -> Activity:
+def _with_worker(services: Services, row: Activity) -> Activity:
     if not row.started_time:
         raise invalid_argument(
             f"Activity {row.activity_id!r} is with no worker, and its result exceeds the size limit of"
-            f" {limits.PAYLOAD_SIZE} bytes."
+            f" {services.limits.PAYLOAD_SIZE} bytes."
         )
     return row
 
@@ -275,16 +275,16 @@ async def _fail(
     services: Services, place: _Place, failure: Failure, details: Payloads | None, identity: str
 ) -> list[Failure]:
     """Returns what of the report was too large to be kept."""
-    _check_identity(identity)
+    _check_identity(services, identity)
     said: list[Failure] = []
-    if _too_large(details):
+    if _too_large(services, details):
         said.append(server_failure(activity_failures.HEARTBEAT_TOO_LARGE))
         details = None
-    if _too_large(failure):
-        short = activity_failures.truncated(failure, limits.FAILURE_SIZE_LARGE)
+    if _too_large(services, failure):
+        short = activity_failures.truncated(failure, services.limits.FAILURE_SIZE_LARGE)
         failure = server_failure(activity_failures.FAILURE_TOO_LARGE, cause=short)
         said.append(failure)
-    cut_causes(failure)
+    cut_causes(failure, services.limits)
 
     def decide(tx: Transaction, row: Activity) -> None:
         if details is not None:
@@ -296,8 +296,8 @@ async def _fail(
 
 
 async def _cancelled(services: Services, place: _Place, details: Payloads | None, identity: str) -> None:
-    _check_identity(identity)
-    if _too_large(details):
+    _check_identity(services, identity)
+    if _too_large(services, details):
         failure = server_failure(activity_failures.CANCEL_DETAILS_TOO_LARGE)
         await _run(services, place, lambda tx, row: activity.fail(tx, row, failure, identity))
     else:
@@ -305,7 +305,7 @@ async def _cancelled(services: Services, place: _Place, details: Payloads | None
 
 
 async def _heartbeat(services: Services, place: _Place, details: Payloads | None, identity: str) -> activity.Told:
-    if _too_large(details):
+    if _too_large(services, details):
         # It cannot go on from what it wants to remember, so it ends.
         failure = server_failure(activity_failures.HEARTBEAT_TOO_LARGE)
         await _run(services, place, lambda tx, row: activity.fail(tx, row, failure, identity))
@@ -313,12 +313,12 @@ async def _heartbeat(services: Services, place: _Place, details: Payloads | None
     return await _run(services, place, lambda tx, row: activity.heartbeat(tx, row, details))
 
 
-def _check_identity(identity: str) -> None:
-    check_text("Identity", identity, required=False)
+def _check_identity(services: Services, identity: str) -> None:
+    check_text("Identity", identity, services.limits, required=False)
 
 
-def _too_large(message: Payloads | Failure | None) -> bool:
-    return message is not None and message.ByteSize() > limits.PAYLOAD_SIZE
+def _too_large(services: Services, message: Payloads | Failure | None) -> bool:
+    return message is not None and message.ByteSize() > services.limits.PAYLOAD_SIZE
 
 
 def read_token(services: Services, namespace: str, raw: bytes) -> tokens.ActivityTaskToken:

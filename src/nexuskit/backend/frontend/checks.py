@@ -10,8 +10,8 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument, unimplemented
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import span
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def check_fields(request: Message) -> None:
             raise unimplemented(f"{request.DESCRIPTOR.name}.{field.name} is set, and not served by this backend")
 
 
-def check_text(field: str, value: str, *, required: bool = True) -> None:
+def check_text(field: str, value: str, limits: Limits = DEFAULTS, *, required: bool = True) -> None:
     """An id or name is there, and no longer than the limit.
 
     Raises:
@@ -100,13 +100,14 @@ def check_text(field: str, value: str, *, required: bool = True) -> None:
         raise invalid_argument(f"{field} length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
 
 
-def check_size(field: str, message: Message, limit: int = limits.PAYLOAD_SIZE) -> None:
-    """A payload is within its limit.
+def check_size(field: str, message: Message, limits: Limits = DEFAULTS, limit: int = 0) -> None:
+    """A payload is within its limit; 0 for the one of payloads.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
     """
     size = message.ByteSize()
+    limit = limit or limits.PAYLOAD_SIZE
     if size > limit:
         raise invalid_argument(f"Blob data size exceeds limit: {field} is {size} bytes, at most {limit}.")
     if size > limits.PAYLOAD_WARN_SIZE:

@@ -72,7 +72,7 @@ async def find(services: Services, namespace: str, execution: WorkflowExecution)
         StatusError: INVALID_ARGUMENT, for ids that cannot be; NOT_FOUND, if it is not there.
     """
     namespace_id = services.namespaces.get(namespace).id
-    check_text("WorkflowId", execution.workflow_id)
+    check_text("WorkflowId", execution.workflow_id, services.limits)
     if execution.run_id and (len(execution.run_id) != 36 or execution.run_id.count("-") != 4):
         raise invalid_argument(f"Invalid RunId: {execution.run_id[:100]!r} is not a UUID.")
     return await services.engine.find(namespace_id, execution.workflow_id, execution.run_id)

@@ -17,7 +17,7 @@ from temporalio.api.operatorservice.v1 import (
     UpdateNexusEndpointResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
 
 if TYPE_CHECKING:
@@ -39,9 +39,11 @@ async def get(services: Services, _: Call, request: GetNexusEndpointRequest) -> 
 
 async def list_all(services: Services, _: Call, request: ListNexusEndpointsRequest) -> ListNexusEndpointsResponse:
     """ListNexusEndpoints, by id; or the one of a name."""
-    if request.page_size < 0 or request.page_size > limits.ENDPOINT_PAGE_SIZE_MAX:
-        raise invalid_argument(f"page_size must be from 0 to {limits.ENDPOINT_PAGE_SIZE_MAX}, got {request.page_size}")
-    size = request.page_size or limits.ENDPOINT_PAGE_SIZE
+    if request.page_size < 0 or request.page_size > services.limits.ENDPOINT_PAGE_SIZE_MAX:
+        raise invalid_argument(
+            f"page_size must be from 0 to {services.limits.ENDPOINT_PAGE_SIZE_MAX}, got {request.page_size}"
+        )
+    size = request.page_size or services.limits.ENDPOINT_PAGE_SIZE
     after = (
         tokens.read(tokens.NamePage, request.next_page_token, "next page token").after
         if request.next_page_token

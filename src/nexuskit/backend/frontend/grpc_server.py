@@ -71,8 +71,8 @@ async def start_grpc(services: Services, host: str, port: int) -> tuple[grpc.aio
         options=[
             # Without this a second server would bind the same port without a word, and take half of the requests.
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", limits.GRPC_MESSAGE_SIZE),
-            ("grpc.max_send_message_length", 2 * limits.GRPC_MESSAGE_SIZE),
+            ("grpc.max_receive_message_length", services.limits.GRPC_MESSAGE_SIZE),
+            ("grpc.max_send_message_length", 2 * services.limits.GRPC_MESSAGE_SIZE),
         ]
     )
     for service, handlers in SERVICES:
@@ -116,7 +116,7 @@ def _method(
                 raise unimplemented(f"{name} is not served by this backend")
             left = context.time_remaining()
             # No deadline is a very long one on the wire, and None in gRPC's Python.
-            deadline = clock.now() + int(left * SECOND) if left and left < limits.DEADLINE_MAX_S else 0
+            deadline = clock.now() + int(left * SECOND) if left and left < services.limits.DEADLINE_MAX_S else 0
             message = _decode(request_class, raw, name)
             services.namespaces.check_state(name, getattr(message, "namespace", ""))
             answer = await handler(services, Call(name, tuple(context.invocation_metadata() or ()), deadline), message)

@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryReverseResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.frontend import describe, workflow_tasks
 
@@ -80,13 +80,13 @@ async def get_reverse(
     resident, page = await _open(services, request)
     last_id = page.next_id if request.next_page_token else resident.execution.info.next_event_id - 1
     await services.engine.durable(resident)
-    count = min(request.maximum_page_size or limits.HISTORY_PAGE_EVENTS, limits.HISTORY_PAGE_EVENTS)
+    count = min(request.maximum_page_size or services.limits.HISTORY_PAGE_EVENTS, services.limits.HISTORY_PAGE_EVENTS)
     first_id = max(last_id - count + 1, 1)
-    events = await services.engine.events(resident, first_id, last_id, limits.HISTORY_PAGE_SIZE)
+    events = await services.engine.events(resident, first_id, last_id, services.limits.HISTORY_PAGE_SIZE)
     while events and events[-1].event_id < last_id:
         # More than a page: what is nearest to the end is wanted.
         first_id = events[-1].event_id + 1
-        events = await services.engine.events(resident, first_id, last_id, limits.HISTORY_PAGE_SIZE)
+        events = await services.engine.events(resident, first_id, last_id, services.limits.HISTORY_PAGE_SIZE)
     more = b""
     if first_id > 1:
         more = tokens.write(tokens.HistoryPage(page.execution, page.namespace_id, page.run_id, first_id - 1, last_id=0))
@@ -97,7 +97,7 @@ async def _wait(
     services: Services, call: Call, resident: Resident, page: tokens.HistoryPage, *, closed: bool
 ) -> Resident:
     """Wait for an event that the caller does not have (or, with `closed`, for the last one)."""
-    until = call.until(limits.HISTORY_LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    until = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     number = resident.execution.id
     while services.clock.now() < until and not services.engine.stopping:
         info = resident.execution.info
@@ -129,10 +129,12 @@ async def _events(
     request: GetWorkflowExecutionHistoryRequest,
 ) -> GetWorkflowExecutionHistoryResponse:
     last_id = page.last_id or seen.last_id
-    count = min(request.maximum_page_size or limits.HISTORY_PAGE_EVENTS, limits.HISTORY_PAGE_EVENTS)
+    count = min(request.maximum_page_size or services.limits.HISTORY_PAGE_EVENTS, services.limits.HISTORY_PAGE_EVENTS)
     events: list[HistoryEvent] = []
     if page.next_id <= last_id:
-        events = (await services.engine.events(resident, page.next_id, last_id, limits.HISTORY_PAGE_SIZE))[:count]
+        events = (await services.engine.events(resident, page.next_id, last_id, services.limits.HISTORY_PAGE_SIZE))[
+            :count
+        ]
     next_id = events[-1].event_id + 1 if events else page.next_id
     more = b""
     if next_id <= last_id:
@@ -145,5 +147,5 @@ async def _events(
         more = tokens.write(tokens.HistoryPage(page.execution, page.namespace_id, page.run_id, next_id, 0))
     elif seen.running and call.metadata.get("client-name") not in _PEOPLE:
         # A worker that lost the workflow reads all of it again, and needs the events of the task that it has.
-        events.extend(workflow_tasks.transient_events(resident, next_id))
+        events.extend(workflow_tasks.transient_events(resident, next_id, services.limits))
     return GetWorkflowExecutionHistoryResponse(history=History(events=events), next_page_token=more)

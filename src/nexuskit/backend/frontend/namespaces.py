@@ -23,7 +23,7 @@ from temporalio.api.workflowservice.v1 import (
     UpdateNamespaceResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.frontend.checks import check_fields
 from nexuskit.backend.frontend.system import CLUSTER_NAME
@@ -50,13 +50,13 @@ NEXT_STATES: Mapping[int, tuple[NamespaceState.ValueType, ...]] = MappingProxyTy
 async def register(services: Services, _: Call, request: RegisterNamespaceRequest) -> RegisterNamespaceResponse:
     """RegisterNamespace: it can be used as soon as this is answered."""
     check_fields(request)
-    check_name(request.namespace)
+    check_name(request.namespace, services.limits)
     if not request.HasField("workflow_execution_retention_period"):
         raise invalid_argument("Namespace's workflow_execution_retention_period is not set on request.")
     namespace = Namespace(
         id=services.draw.uuid(),
         name=request.namespace,
-        retention=_retention(span(request.workflow_execution_retention_period)),
+        retention=_retention(services, span(request.workflow_execution_retention_period)),
         description=request.description,
         owner_email=request.owner_email,
         data=dict(request.data),
@@ -69,14 +69,14 @@ async def register(services: Services, _: Call, request: RegisterNamespaceReques
 async def describe(services: Services, _: Call, request: DescribeNamespaceRequest) -> DescribeNamespaceResponse:
     """DescribeNamespace, by name or id."""
     namespace = services.namespaces.get_by_id(request.id) if request.id else services.namespaces.get(request.namespace)
-    return _described(namespace)
+    return _described(services, namespace)
 
 
 async def list_all(services: Services, _: Call, request: ListNamespacesRequest) -> ListNamespacesResponse:
     """ListNamespaces, by name."""
     if request.page_size < 0:
         raise invalid_argument(f"page_size must not be negative, got {request.page_size}")
-    size = request.page_size or limits.NAMESPACE_PAGE_SIZE
+    size = request.page_size or services.limits.NAMESPACE_PAGE_SIZE
     after = (
         tokens.read(tokens.NamePage, request.next_page_token, "next page token").after
         if request.next_page_token
@@ -91,7 +91,7 @@ async def list_all(services: Services, _: Call, request: ListNamespacesRequest) 
     ]
     page = rest[:size]
     more = tokens.write(tokens.NamePage(page[-1].name)) if len(rest) > len(page) else b""
-    return ListNamespacesResponse(namespaces=[_described(each) for each in page], next_page_token=more)
+    return ListNamespacesResponse(namespaces=[_described(services, each) for each in page], next_page_token=more)
 
 
 async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -> UpdateNamespaceResponse:
@@ -108,12 +108,12 @@ async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -
             state=_next_state(namespace, info.state),
         )
     if request.config.HasField("workflow_execution_retention_ttl"):
-        retention = _retention(span(request.config.workflow_execution_retention_ttl))
+        retention = _retention(services, span(request.config.workflow_execution_retention_ttl))
         namespace = msgspec.structs.replace(namespace, retention=retention)
     check_config(request.config)
     await services.namespaces.change(namespace).wait()
     services.remover.wake()
-    described = _described(namespace)
+    described = _described(services, namespace)
     return UpdateNamespaceResponse(
         namespace_info=described.namespace_info,
         config=described.config,
@@ -150,15 +150,16 @@ def _next_state(namespace: Namespace, wanted: NamespaceState.ValueType) -> int:
     return int(wanted)
 
 
-def _retention(value: int) -> int:
-    if value < limits.RETENTION_MIN:
+def _retention(services: Services, value: int) -> int:
+    least = services.limits.RETENTION_MIN
+    if value < least:
         raise invalid_argument(
-            f"A minimum retention of {limits.RETENTION_MIN // HOUR} h is required; {value / HOUR:g} h was asked for."
+            f"A minimum retention of {least / HOUR:g} h is required; {value / HOUR:g} h was asked for."
         )
     return value
 
 
-def _described(namespace: Namespace) -> DescribeNamespaceResponse:
+def _described(services: Services, namespace: Namespace) -> DescribeNamespaceResponse:
     return DescribeNamespaceResponse(
         namespace_info=NamespaceInfo(
             name=namespace.name,
@@ -171,7 +172,7 @@ def _described(namespace: Namespace) -> DescribeNamespaceResponse:
                 sync_update=True, async_update=True, worker_heartbeats=True, worker_poll_complete_on_shutdown=True
             ),
             limits=NamespaceInfo.Limits(
-                blob_size_limit_error=limits.PAYLOAD_SIZE, memo_size_limit_error=limits.MEMO_SIZE
+                blob_size_limit_error=services.limits.PAYLOAD_SIZE, memo_size_limit_error=services.limits.MEMO_SIZE
             ),
         ),
         config=NamespaceConfig(workflow_execution_retention_ttl=duration(namespace.retention)),

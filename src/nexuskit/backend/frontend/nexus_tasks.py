@@ -15,7 +15,6 @@ from temporalio.api.workflowservice.v1 import (
     RespondNexusTaskFailedResponse,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import polls
 from nexuskit.backend.frontend.checks import check_text
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 async def poll(services: Services, call: Call, request: PollNexusTaskQueueRequest) -> PollNexusTaskQueueResponse:
     """PollNexusTaskQueue: the next request for this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name)
-    check_text("Identity", request.identity, required=False)
-    until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_text("Identity", request.identity, services.limits, required=False)
+    until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("nexus", namespace.id, request.task_queue.name)
     services.workers.record(namespace.id, request.worker_heartbeat)
-    while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
+    while (taken := await services.engine.tasks.take(destination, until, polls.poller(services, request))) is not None:
         key, task = taken[0], cast("NexusTask", taken[1])
         if not services.nexus_tasks.waits(task):
             continue

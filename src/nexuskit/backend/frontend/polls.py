@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     PollRequest = PollWorkflowTaskQueueRequest | PollActivityTaskQueueRequest | PollNexusTaskQueueRequest
 
 
-def poller(request: PollRequest) -> Poller:
+def poller(services: Services, request: PollRequest) -> Poller:
     """Who polls, and what for.
 
     Raises:
         StatusError: INVALID_ARGUMENT, for ids that are too long, and a rate that is none.
     """
-    check_text("WorkerInstanceKey", request.worker_instance_key, required=False)
+    check_text("WorkerInstanceKey", request.worker_instance_key, services.limits, required=False)
     rate = None
     if isinstance(request, PollActivityTaskQueueRequest):
         metadata = request.task_queue_metadata

@@ -29,7 +29,7 @@ from temporalio.api.workflowservice.v1 import (
     RespondQueryTaskCompletedResponse,
 )
 
-from nexuskit.backend import conversations, limits, tokens
+from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe
@@ -59,10 +59,10 @@ async def query(services: Services, call: Call, request: QueryWorkflowRequest) -
         raise invalid_argument("WorkflowQuery is not set on request.")
     if not request.query.query_type:
         raise invalid_argument("QueryType is not set on request.")
-    check_size("QueryWorkflow", request.query.query_args)
+    check_size("QueryWorkflow", request.query.query_args, services.limits)
     resident = await describe.find(services, request.namespace, request.execution)
     info = resident.execution.info
-    until = call.deadline or services.clock.now() + limits.QUERY_TIMEOUT
+    until = call.deadline or services.clock.now() + services.limits.QUERY_TIMEOUT
     link = Link.Workflow(
         namespace=request.namespace, workflow_id=info.workflow_id, run_id=info.run_id, reason="Query processed"
     )
@@ -134,14 +134,14 @@ async def _with_a_task(
 ) -> WorkflowQueryResult | RespondQueryTaskCompletedRequest | None:
     """The answer that comes with a workflow task; None if there is no task any more that it could come with."""
     conversation = conversations.of(resident)
-    if len(conversation.waiting) >= limits.BUFFERED_QUERIES:
+    if len(conversation.waiting) >= services.limits.BUFFERED_QUERIES:
         detail = ResourceExhaustedFailure(
             cause=ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
             scope=ResourceExhaustedScope.RESOURCE_EXHAUSTED_SCOPE_NAMESPACE,
         )
         text = (
             "consistent query buffer is full, this may be caused by too many queries and workflow not able to process"
-            f" query fast enough ({limits.BUFFERED_QUERIES} wait)"
+            f" query fast enough ({services.limits.BUFFERED_QUERIES} wait)"
         )
         raise StatusError(Code.RESOURCE_EXHAUSTED, text, [detail])
     question = Question(resident.execution.id, services.draw.uuid(), request.query)
@@ -164,7 +164,7 @@ async def _by_itself(
     clock, tasks = services.clock, services.engine.tasks
     if info.sticky_queue:
         sticky = Destination("workflow", info.namespace_id, info.sticky_queue)
-        if tasks.polled(sticky, limits.STICKY_POLLED_WITHIN):
+        if tasks.polled(sticky, services.limits.STICKY_POLLED_WITHIN):
             soon = min(until, clock.now() + info.sticky_timeout)
             answer = await _offer(services, resident, request, sticky, soon, sticky=True)
             if answer is not None:
@@ -198,9 +198,9 @@ async def _offer(
     asked[question.query_id] = question
     tasks.offer(place, question.key, question)
     try:
-        soon = until - limits.QUERY_MARGIN
+        soon = until - services.limits.QUERY_MARGIN
         answered = await question.wait(services.clock, soon)
-        if not sticky and not answered and not tasks.polled(place, limits.QUERY_POLLED_WITHIN):
+        if not sticky and not answered and not tasks.polled(place, services.limits.QUERY_POLLED_WITHIN):
             text = f"no poller seen for task queue recently, worker may be down: {place.queue!r}"
             raise StatusError(Code.FAILED_PRECONDITION, text)
         await question.wait(services.clock, until)
@@ -221,7 +221,7 @@ async def task(services: Services, question: Question, place: Destination) -> Po
     history, more = History(), b""
     if place.queue != info.sticky_queue:
         last = info.next_event_id - 1
-        history.events.extend(await services.engine.events(resident, 1, last, limits.HISTORY_PAGE_SIZE))
+        history.events.extend(await services.engine.events(resident, 1, last, services.limits.HISTORY_PAGE_SIZE))
         if history.events[-1].event_id < last:
             page = tokens.HistoryPage(
                 question.execution, info.namespace_id, info.run_id, history.events[-1].event_id + 1, last
@@ -257,7 +257,7 @@ async def respond(
     if question is None:
         raise not_found("query task not found, or already expired")
     try:
-        check_size("RespondQueryTaskCompleted", request.query_result)
+        check_size("RespondQueryTaskCompleted", request.query_result, services.limits)
     except StatusError as error:
         request = RespondQueryTaskCompletedRequest(completed_type=_FAILED, error_message=error.message)
     question.end(request)

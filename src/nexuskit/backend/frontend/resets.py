@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReapplyType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest, ResetWorkflowExecutionResponse
 
-from nexuskit.backend import limits, starting
+from nexuskit.backend import starting
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found, unimplemented
 from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_fields, check_text
@@ -29,8 +29,8 @@ async def reset_workflow(
 ) -> ResetWorkflowExecutionResponse:
     """ResetWorkflowExecution. The same request id again gets the run that it made."""
     check_fields(request)
-    check_text("RequestId", request.request_id)
-    check_text("Identity", request.identity, required=False)
+    check_text("RequestId", request.request_id, services.limits)
+    check_text("Identity", request.identity, services.limits, required=False)
     sent = [_signal(services, request, place) for place in range(len(request.post_reset_operations))]
     engine = services.engine
     base = await describe.find(services, request.namespace, request.workflow_execution)
@@ -104,7 +104,7 @@ def _signal(services: Services, request: ResetWorkflowExecutionRequest, place: i
         name = f"ResetWorkflowExecutionRequest.post_reset_operations[{place}].{variant}"
         raise unimplemented(f"{name} is set, and not served by this backend")
     given = operation.signal_workflow
-    check_text("SignalName", given.signal_name)
+    check_text("SignalName", given.signal_name, services.limits)
     return signal.Signal(
         name=given.signal_name,
         input=given.input if given.HasField("input") else None,
@@ -118,7 +118,7 @@ def _signal(services: Services, request: ResetWorkflowExecutionRequest, place: i
 async def _events(services: Services, resident: Resident, first_id: int, last_id: int) -> list[HistoryEvent]:
     events: list[HistoryEvent] = []
     while first_id <= last_id:
-        page = await services.engine.events(resident, first_id, last_id, limits.HISTORY_PAGE_SIZE)
+        page = await services.engine.events(resident, first_id, last_id, services.limits.HISTORY_PAGE_SIZE)
         if not page:
             raise not_found(f"event {first_id} of run {resident.execution.info.run_id} is not there")
         events.extend(page)

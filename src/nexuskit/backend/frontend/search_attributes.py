@@ -15,7 +15,6 @@ from temporalio.api.operatorservice.v1 import (
     RemoveSearchAttributesResponse,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.visibility.search_attributes import (
     INTERNAL,
@@ -37,15 +36,15 @@ if TYPE_CHECKING:
     from nexuskit.backend.services import Services
 
 
-def check_attributes(namespace: Namespace, given: SearchAttributes) -> None:
+def check_attributes(services: Services, namespace: Namespace, given: SearchAttributes) -> None:
     """Search attributes may be set in a namespace; each is given its type.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
     """
     if given.indexed_fields:
-        check(given, namespace.search_attributes, namespace.name)
-        check_size(given)
+        check(given, namespace.search_attributes, namespace.name, services.limits)
+        check_size(given, services.limits)
 
 
 def visible(shown: SearchAttributes, custom: Mapping[str, int]) -> None:
@@ -73,9 +72,9 @@ async def add(services: Services, _: Call, request: AddSearchAttributesRequest) 
     namespace = services.namespaces.get(_named(request.namespace))
     added = {name: int(kind) for name, kind in request.search_attributes.items()} | namespace.search_attributes
     if added != namespace.search_attributes:
-        if len(added) > limits.CUSTOM_ATTRIBUTES:
+        if len(added) > services.limits.CUSTOM_ATTRIBUTES:
             raise invalid_argument(
-                f"Unable to create search attributes: cannot have more than {limits.CUSTOM_ATTRIBUTES} search"
+                f"Unable to create search attributes: cannot have more than {services.limits.CUSTOM_ATTRIBUTES} search"
                 f" attributes, {len(added)} were asked for."
             )
         await services.namespaces.change(msgspec.structs.replace(namespace, search_attributes=added)).wait()

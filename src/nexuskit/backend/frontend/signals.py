@@ -41,10 +41,10 @@ async def signal_workflow(
 ) -> SignalWorkflowExecutionResponse:
     """SignalWorkflowExecution: taken once for each request id."""
     check_fields(request)
-    check_text("SignalName", request.signal_name)
-    check_text("RequestId", request.request_id, required=False)
-    check_text("Identity", request.identity, required=False)
-    check_size("SignalWorkflowExecutionRequest.Input", request.input)
+    check_text("SignalName", request.signal_name, services.limits)
+    check_text("RequestId", request.request_id, services.limits, required=False)
+    check_text("Identity", request.identity, services.limits, required=False)
+    check_size("SignalWorkflowExecutionRequest.Input", request.input, services.limits)
     resident = await describe.find(services, request.namespace, request.workflow_execution)
     sent = signal.Signal(
         name=request.signal_name,
@@ -65,8 +65,8 @@ async def signal_with_start(
 ) -> SignalWithStartWorkflowExecutionResponse:
     """SignalWithStartWorkflowExecution: the running workflow gets the signal, or a new one starts with it."""
     check_fields(request)
-    check_text("SignalName", request.signal_name)
-    check_size("SignalWithStartWorkflowExecutionRequest.SignalInput", request.signal_input)
+    check_text("SignalName", request.signal_name, services.limits)
+    check_size("SignalWithStartWorkflowExecutionRequest.SignalInput", request.signal_input, services.limits)
     beginning = _as_start(request)
     workflows.check_start(services, beginning)
     if request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_FAIL:
@@ -105,7 +105,7 @@ async def signal_with_start(
         if there.execution.info.running or there.execution.info.start_request_id != request.request_id:
             engine.run(there, lambda tx: signal.take(tx, sent, wake=signal.Wake.NOW))
     else:
-        run = start.from_request(beginning, services.clock.now())
+        run = start.from_request(beginning, services.clock.now(), services.limits)
         resident = starting.begin(
             engine,
             namespace_id,
@@ -157,8 +157,8 @@ async def request_cancel(
 ) -> RequestCancelWorkflowExecutionResponse:
     """RequestCancelWorkflowExecution: a workflow that was asked before, or has closed, is not asked again."""
     check_fields(request)
-    check_text("Identity", request.identity, required=False)
-    check_text("RequestId", request.request_id, required=False)
+    check_text("Identity", request.identity, services.limits, required=False)
+    check_text("RequestId", request.request_id, services.limits, required=False)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
     asked = cancel.CancelRequest(request.reason, request.identity, list(request.links))
     services.engine.run(resident, lambda tx: cancel.request(tx, asked))
@@ -171,8 +171,8 @@ async def terminate(
 ) -> TerminateWorkflowExecutionResponse:
     """TerminateWorkflowExecution: ended at once, whatever its code would say."""
     check_fields(request)
-    check_text("Identity", request.identity, required=False)
-    check_size("TerminateWorkflowExecutionRequest.Details", request.details)
+    check_text("Identity", request.identity, services.limits, required=False)
+    check_size("TerminateWorkflowExecutionRequest.Details", request.details, services.limits)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
     details = request.details if request.HasField("details") else None
 

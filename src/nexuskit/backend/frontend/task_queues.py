@@ -27,7 +27,6 @@ from temporalio.api.workflowservice.v1 import (
     UpdateTaskQueueConfigResponse,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.frontend.checks import check_fields, check_text
 from nexuskit.backend.frontend.system import CLUSTER_NAME
@@ -61,7 +60,7 @@ async def describe(services: Services, _: Call, request: DescribeTaskQueueReques
     """DescribeTaskQueue: one queue of one type, or in the enhanced mode all types that are asked for."""
     namespace = services.namespaces.get(request.namespace)
     check_fields(request)
-    name = _checked(request.task_queue)
+    name = _checked(services, request.task_queue)
     if request.api_mode == DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED:
         return _enhanced(services, namespace.id, request)
     if request.task_queue_type not in (TaskQueueType.TASK_QUEUE_TYPE_UNSPECIFIED, *KINDS):
@@ -72,14 +71,16 @@ async def describe(services: Services, _: Call, request: DescribeTaskQueueReques
     set_rate = services.task_queues.get(queue)
     by_hand = set_rate is not None and set_rate.queue_rate_limit.HasField("rate_limit")
     asked = tasks.rate(queue)
-    rate = min(limits.TASKS_PER_SECOND, limits.TASKS_PER_SECOND if asked is None else asked)
+    rate = min(services.limits.TASKS_PER_SECOND, services.limits.TASKS_PER_SECOND if asked is None else asked)
     source = RateLimitSource.RATE_LIMIT_SOURCE_API if by_hand else RateLimitSource.RATE_LIMIT_SOURCE_WORKER
     answer = DescribeTaskQueueResponse(
         versioning_info=TaskQueueVersioningInfo(current_version=UNVERSIONED),
         pollers=_pollers(services, queue),
         effective_rate_limit=DescribeTaskQueueResponse.EffectiveRateLimit(
             requests_per_second=rate,
-            rate_limit_source=RateLimitSource.RATE_LIMIT_SOURCE_SYSTEM if rate >= limits.TASKS_PER_SECOND else source,
+            rate_limit_source=RateLimitSource.RATE_LIMIT_SOURCE_SYSTEM
+            if rate >= services.limits.TASKS_PER_SECOND
+            else source,
         ),
         config=set_rate if request.report_config else None,
     )
@@ -120,7 +121,7 @@ def _pollers(services: Services, queue: Destination) -> list[PollerInfo]:
         PollerInfo(
             identity=identity,
             last_access_time=timestamp(seen.time),
-            rate_per_second=limits.TASKS_PER_SECOND if seen.rate is None else seen.rate,
+            rate_per_second=services.limits.TASKS_PER_SECOND if seen.rate is None else seen.rate,
         )
         for identity, seen in services.engine.tasks.seen(queue).items()
     ]
@@ -142,7 +143,7 @@ async def list_partitions(
     services: Services, _: Call, request: ListTaskQueuePartitionsRequest
 ) -> ListTaskQueuePartitionsResponse:
     """ListTaskQueuePartitions: a queue is in one part."""
-    name = _checked(request.task_queue)
+    name = _checked(services, request.task_queue)
     services.namespaces.get(request.namespace)
     whole = [TaskQueuePartitionMetadata(key=name, owner_host_name=CLUSTER_NAME)]
     return ListTaskQueuePartitionsResponse(activity_task_queue_partitions=whole, workflow_task_queue_partitions=whole)
@@ -154,8 +155,8 @@ async def configure(
     """UpdateTaskQueueConfig: a rate limit for a whole queue, which counts more than what its workers ask for."""
     namespace = services.namespaces.get(request.namespace)
     check_fields(request)
-    check_text("TaskQueue", request.task_queue)
-    check_text("Identity", request.identity, required=False)
+    check_text("TaskQueue", request.task_queue, services.limits)
+    check_text("Identity", request.identity, services.limits, required=False)
     if request.task_queue_type not in KINDS:
         raise invalid_argument(f"TaskQueueType {request.task_queue_type} is not one of a task queue.")
     queue = Destination(KINDS[request.task_queue_type], namespace.id, request.task_queue)
@@ -173,7 +174,7 @@ async def configure(
             raise invalid_argument(
                 f"UpdateQueueRateLimit: a rate must not be negative, got {update.rate_limit.requests_per_second:g}."
             )
-    check_text("Reason", update.reason, required=False)
+    check_text("Reason", update.reason, services.limits, required=False)
     config.queue_rate_limit.CopyFrom(
         RateLimitConfig(
             rate_limit=RateLimit(requests_per_second=update.rate_limit.requests_per_second)
@@ -190,10 +191,10 @@ async def configure(
     return UpdateTaskQueueConfigResponse(config=config)
 
 
-def _checked(queue: TaskQueue) -> str:
+def _checked(services: Services, queue: TaskQueue) -> str:
     if not queue.name:
         raise invalid_argument("missing task queue name: TaskQueue is not set on request.")
-    check_text("TaskQueue", queue.name)
+    check_text("TaskQueue", queue.name, services.limits)
     if queue.name.startswith(RESERVED):
         raise invalid_argument(f"task queue name cannot start with reserved prefix {RESERVED}: {queue.name[:100]!r}")
     return queue.name

@@ -15,7 +15,7 @@ from temporalio.api.workflowservice.v1 import (
     UpdateWorkflowExecutionResponse,
 )
 
-from nexuskit.backend import conversations, limits
+from nexuskit.backend import conversations
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found, unimplemented
 from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_fields, check_size
@@ -65,8 +65,8 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     if not request.request.HasField("meta"):
         raise invalid_argument("Update meta is not set on request.")
     size = len(request.request.meta.update_id.encode())
-    if size > limits.ID_LENGTH:
-        raise invalid_argument(f"UpdateId length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
+    if size > services.limits.ID_LENGTH:
+        raise invalid_argument(f"UpdateId length exceeds limit: {size} bytes, at most {services.limits.ID_LENGTH}.")
     if not request.request.meta.update_id:
         request.request.meta.update_id = services.draw.uuid()
     if not request.request.HasField("input"):
@@ -78,7 +78,7 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
     if request.request.completion_callbacks:
         raise unimplemented("Request.completion_callbacks of an update is set, and not served by this backend")
-    check_size("UpdateWorkflowExecution.Request", request.request)
+    check_size("UpdateWorkflowExecution.Request", request.request, services.limits)
 
 
 async def perform(
@@ -154,7 +154,7 @@ async def _wait(
             UNAVAILABLE, if what was in memory is lost.
     """
     now = services.clock.now()
-    until = now + limits.HISTORY_LONG_POLL
+    until = now + services.limits.HISTORY_LONG_POLL
     while True:
         if listener.verdict is not None:
             verdict = listener.verdict

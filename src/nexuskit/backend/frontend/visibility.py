@@ -25,7 +25,7 @@ from temporalio.api.workflowservice.v1 import (
     ScanWorkflowExecutionsResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend.describe import execution_info
 from nexuskit.backend.frontend.search_attributes import visible
@@ -166,15 +166,15 @@ async def read_page(
     Raises:
         StatusError: INVALID_ARGUMENT, if the token is none of such a list; RESOURCE_EXHAUSTED, if it is too much work.
     """
-    if size <= 0 or size > limits.LIST_PAGE_SIZE:
-        size = limits.LIST_PAGE_SIZE
+    if size <= 0 or size > services.limits.LIST_PAGE_SIZE:
+        size = services.limits.LIST_PAGE_SIZE
     after = None
     if token:
         read = tokens.read(tokens.ListPage, token, "next page token")
         after = listing.After((read.listed, read.start_time, read.number), read.value)
 
     def read_on(connection: sqlite3.Connection) -> tuple[list[T], listing.After | None]:
-        page = listing.read_page(connection, planned, after, size, limits.LIST_WORK)
+        page = listing.read_page(connection, planned, after, size, services.limits.LIST_WORK)
         return [shown(_decode(body)) for body in page.bodies], page.after
 
     try:
@@ -189,7 +189,7 @@ async def read_page(
 async def read_count(services: Services, planned: Plan) -> list[tuple[int, int]]:
     """How many a plan finds: for each status where it groups by that, else in all, with the status 0."""
     return await services.engine.store.reader.list(
-        lambda connection: listing.count(connection, planned, limits.LIST_WORK)
+        lambda connection: listing.count(connection, planned, services.limits.LIST_WORK)
     )
 
 

@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import (
     ShutdownWorkerResponse,
 )
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import worker_filter
 from nexuskit.backend.frontend.checks import check_text
@@ -41,8 +41,8 @@ async def record_heartbeat(
 async def shut_down(services: Services, _: Call, request: ShutdownWorkerRequest) -> ShutdownWorkerResponse:
     """ShutdownWorker: its polls get nothing any more, and what waits in its sticky queue goes to any worker at once."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("WorkerInstanceKey", request.worker_instance_key, required=False)
-    check_text("StickyTaskQueue", request.sticky_task_queue, required=False)
+    check_text("WorkerInstanceKey", request.worker_instance_key, services.limits, required=False)
+    check_text("StickyTaskQueue", request.sticky_task_queue, services.limits, required=False)
     if request.HasField("worker_heartbeat"):
         services.workers.record(namespace.id, [request.worker_heartbeat])
     if request.worker_instance_key:
@@ -62,9 +62,9 @@ async def list_all(services: Services, _: Call, request: ListWorkersRequest) -> 
         found = [worker for worker in found if worker.worker_instance_key > after]
     page: list[WorkerHeartbeat] = []
     size = 0
-    for worker in found[: min(request.page_size or limits.WORKER_PAGE_SIZE, limits.WORKER_PAGE_SIZE)]:
+    for worker in found[: min(request.page_size or services.limits.WORKER_PAGE_SIZE, services.limits.WORKER_PAGE_SIZE)]:
         size += 2 * worker.ByteSize()  # it is in the answer in two forms
-        if page and size > limits.GRPC_MESSAGE_SIZE // 2:
+        if page and size > services.limits.GRPC_MESSAGE_SIZE // 2:
             break
         page.append(worker)
     more = tokens.write(tokens.NamePage(page[-1].worker_instance_key)) if len(page) < len(found) else b""
@@ -88,7 +88,7 @@ async def describe(services: Services, _: Call, request: DescribeWorkerRequest) 
 
 
 def _found(services: Services, namespace: str, query: str) -> list[WorkerHeartbeat]:
-    wanted = worker_filter.parse(query)
+    wanted = worker_filter.parse(query, services.limits)
     return [worker for worker in services.workers.all(services.namespaces.get(namespace).id) if wanted(worker)]
 
 

@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import (
     RespondWorkflowTaskFailedResponse,
 )
 
-from nexuskit.backend import conversations, limits, tokens
+from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import activity_tasks, polls, queries
@@ -40,16 +40,17 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.state import Info
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.services import Services
+    from nexuskit.backend.settings import Limits
 
 
 async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse:
     """PollWorkflowTaskQueue: the next task that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name)
-    check_text("Identity", request.identity, required=False)
-    until = call.until(limits.LONG_POLL, services.clock.now(), limits.POLL_MARGIN)
+    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_text("Identity", request.identity, services.limits, required=False)
+    until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("workflow", namespace.id, request.task_queue.name)
-    while (taken := await services.engine.tasks.take(destination, until, polls.poller(request))) is not None:
+    while (taken := await services.engine.tasks.take(destination, until, polls.poller(services, request))) is not None:
         key, handed = taken
         if isinstance(handed, Question):
             question = await _query(services, handed, destination)
@@ -117,7 +118,9 @@ async def task(
     token = tokens.WorkflowTaskToken(
         resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.attempt, row.started_time
     )
-    events = await services.engine.events(resident, started.history_from, started.history_to, limits.HISTORY_PAGE_SIZE)
+    events = await services.engine.events(
+        resident, started.history_from, started.history_to, services.limits.HISTORY_PAGE_SIZE
+    )
     more = b""
     last = events[-1].event_id if events else started.history_to
     if last < started.history_to:
@@ -150,7 +153,7 @@ async def complete(
 ) -> RespondWorkflowTaskCompletedResponse:
     """RespondWorkflowTaskCompleted: the workflow's commands, all or none."""
     check_fields(request)
-    check_text("Identity", request.identity, required=False)
+    check_text("Identity", request.identity, services.limits, required=False)
     token = _read_token(services, request.namespace, request.task_token)
     sticky = request.sticky_attributes
     resident = await services.resident(token)
@@ -193,16 +196,18 @@ async def fail(
 ) -> RespondWorkflowTaskFailedResponse:
     """RespondWorkflowTaskFailed: the task waits again."""
     check_fields(request)
-    check_text("Identity", request.identity, required=False)
+    check_text("Identity", request.identity, services.limits, required=False)
     token = _read_token(services, request.namespace, request.task_token)
     resident = await services.resident(token)
     failure = request.failure if request.HasField("failure") else None
-    if failure is not None and failure.ByteSize() > limits.PAYLOAD_SIZE:
+    if failure is not None and failure.ByteSize() > services.limits.PAYLOAD_SIZE:
         size = failure.ByteSize()
-        raise invalid_argument(f"Blob data size exceeds limit: Failure is {size} bytes, at most {limits.PAYLOAD_SIZE}.")
+        raise invalid_argument(
+            f"Blob data size exceeds limit: Failure is {size} bytes, at most {services.limits.PAYLOAD_SIZE}."
+        )
 
     if failure is not None:
-        cut_causes(failure)
+        cut_causes(failure, services.limits)
 
     def decide(tx: Transaction) -> None:
         task = workflow_task.find(tx.state, token.key, token.attempt, token.started_time)
@@ -221,9 +226,9 @@ def _read_token(services: Services, namespace: str, raw: bytes) -> tokens.Workfl
     return token
 
 
-def transient_events(resident: Resident, scheduled_id: int) -> tuple[HistoryEvent, ...]:
+def transient_events(resident: Resident, scheduled_id: int, limits: Limits) -> tuple[HistoryEvent, ...]:
     """The events of the transient task that would come next in history, if there is one."""
     task = workflow_task.current(resident.execution)
     if task is None or not task.transient or task.scheduled_id != scheduled_id:
         return ()
-    return task_events.transient_events(resident.execution.info, task)[: 2 if task.started else 1]
+    return task_events.transient_events(limits, resident.execution.info, task)[: 2 if task.started else 1]

@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import (
     StartWorkflowExecutionResponse,
 )
 
-from nexuskit.backend import limits, starting, tokens
+from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
 from nexuskit.backend.frontend.checks import check_fields, check_size, check_span, check_text
@@ -51,7 +51,7 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
         answer = respond(namespace, there, started=False, request_id=attached)
         await engine.durable(there)
         return answer
-    run = history_start.from_request(request, services.clock.now())
+    run = history_start.from_request(request, services.clock.now(), services.limits)
     instead_of = there if verdict is reuse.Verdict.TERMINATE else None
     resident = starting.begin(engine, namespace.id, request.workflow_id, run, instead_of=instead_of)
     answer = respond(namespace, resident, started=True)
@@ -140,22 +140,32 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
         StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
     """
     check_fields(request)
-    check_text("WorkflowId", request.workflow_id)
-    check_text("WorkflowType", request.workflow_type.name)
-    check_text("task queue (TaskQueue.Name)", request.task_queue.name)
-    check_text("RequestId", request.request_id, required=False)
-    check_text("Identity", request.identity, required=False)
+    check_text("WorkflowId", request.workflow_id, services.limits)
+    check_text("WorkflowType", request.workflow_type.name, services.limits)
+    check_text("task queue (TaskQueue.Name)", request.task_queue.name, services.limits)
+    check_text("RequestId", request.request_id, services.limits, required=False)
+    check_text("Identity", request.identity, services.limits, required=False)
     for field in ("execution", "run", "task"):
         check_span(f"Workflow{field.title()}Timeout", getattr(request, f"workflow_{field}_timeout"))
-    check_size("WorkflowStartRequest.Input", request.input)
-    check_size("WorkflowStartRequest.Header", request.header)
-    check_size("WorkflowStartRequest.Memo", request.memo, limits.MEMO_SIZE)
-    check_size("UserMetadata.Summary", request.user_metadata.summary, limits.USER_METADATA_SUMMARY_SIZE)
-    check_size("UserMetadata.Details", request.user_metadata.details, limits.USER_METADATA_DETAILS_SIZE)
+    check_size("WorkflowStartRequest.Input", request.input, services.limits)
+    check_size("WorkflowStartRequest.Header", request.header, services.limits)
+    check_size("WorkflowStartRequest.Memo", request.memo, services.limits, limit=services.limits.MEMO_SIZE)
+    check_size(
+        "UserMetadata.Summary",
+        request.user_metadata.summary,
+        services.limits,
+        limit=services.limits.USER_METADATA_SUMMARY_SIZE,
+    )
+    check_size(
+        "UserMetadata.Details",
+        request.user_metadata.details,
+        services.limits,
+        limit=services.limits.USER_METADATA_DETAILS_SIZE,
+    )
     check_span("WorkflowStartDelay", request.workflow_start_delay)
-    check_attributes(services.namespaces.get(request.namespace), request.search_attributes)
+    check_attributes(services, services.namespaces.get(request.namespace), request.search_attributes)
     if request.HasField("retry_policy"):
-        retry.filled(request.retry_policy)
+        retry.filled(request.retry_policy, services.limits)
     if request.cron_schedule:
         cron.check(request.cron_schedule, services.clock.now())
         if request.HasField("workflow_start_delay"):
@@ -173,9 +183,9 @@ def check_callbacks(services: Services, request: StartWorkflowExecutionRequest |
     Raises:
         StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
     """
-    if len(request.completion_callbacks) > limits.CALLBACKS:
+    if len(request.completion_callbacks) > services.limits.CALLBACKS:
         raise invalid_argument(
-            f"{len(request.completion_callbacks)} completion callbacks on request, at most {limits.CALLBACKS}"
+            f"{len(request.completion_callbacks)} completion callbacks on request, at most {services.limits.CALLBACKS}"
         )
     for each in request.completion_callbacks:
         if each.WhichOneof("variant") == "internal":
@@ -186,14 +196,14 @@ def check_callbacks(services: Services, request: StartWorkflowExecutionRequest |
             )
         if urlsplit(each.nexus.url).scheme not in ("http", "https", "temporal"):
             raise invalid_argument(f"invalid url: unknown scheme: {each.nexus.url[:100]!r}")
-        if len(each.nexus.url) > limits.CALLBACK_URL_LENGTH:
+        if len(each.nexus.url) > services.limits.CALLBACK_URL_LENGTH:
             raise invalid_argument(
-                f"invalid url: url length longer than max length allowed of {limits.CALLBACK_URL_LENGTH}"
+                f"invalid url: url length longer than max length allowed of {services.limits.CALLBACK_URL_LENGTH}"
             )
         size = sum(len(name) + len(value) for name, value in each.nexus.header.items())
-        if size > limits.CALLBACK_HEADERS_SIZE:
+        if size > services.limits.CALLBACK_HEADERS_SIZE:
             raise invalid_argument(
-                f"invalid header: header size longer than max allowed size of {limits.CALLBACK_HEADERS_SIZE}"
+                f"invalid header: header size longer than max allowed size of {services.limits.CALLBACK_HEADERS_SIZE}"
             )
         if each.nexus.url != SYSTEM_CALLBACK_URL:
             raise unimplemented(

@@ -496,4 +496,4 @@ def _verdict(tx: Transaction, row: Activity, failure: Failure) -> retry.Again:
 
 
 def _retry(tx: Transaction, row: Activity, failure: Failure, pause: int) -> None:
-    tx.note(Retried(row.scheduled_id, tx.now + pause, cut(failure).SerializeToString(), tx.now))
+    tx.note(Retried(row.scheduled_id, tx.now + pause, cut(failure, tx.limits).SerializeToString(), tx.now))

@@ -15,7 +15,6 @@ from temporalio.api.history.v1 import (
     HistoryEvent,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import activity_options, buffer
 from nexuskit.backend.history.activity import Activity, closed_activity
@@ -36,19 +35,19 @@ NOT_STARTED = "ACTIVITY_ID_NOT_STARTED"
 def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     """ScheduleActivityTask: the activity waits for a worker of its task queue."""
     attributes = command.schedule_activity_task_command_attributes
-    options = _options(attributes, tx.state.info.run_timeout)
+    options = _options(tx, attributes)
     name = f"activity {attributes.activity_id!r} of type {attributes.activity_type.name!r}"
-    check_payloads(_BAD, f"ScheduleActivityTaskCommandAttributes.Input of {name}", attributes.input)
+    check_payloads(_BAD, f"ScheduleActivityTaskCommandAttributes.Input of {name}", attributes.input, tx.limits)
     table = tx.state.of(Activity)
     if any(row.activity_id == attributes.activity_id for _, row in table.items()):
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_SCHEDULE_ACTIVITY_DUPLICATE_ID
         raise CommandError(cause, f"ActivityId {attributes.activity_id!r} is already in use by a pending activity.")
-    if len(table) >= limits.PENDING_ACTIVITIES:
+    if len(table) >= tx.limits.PENDING_ACTIVITIES:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_ACTIVITIES_LIMIT_EXCEEDED
         raise CommandError(
             cause,
             f"the number of pending activities, {len(table)}, has reached the per-workflow limit of"
-            f" {limits.PENDING_ACTIVITIES}",
+            f" {tx.limits.PENDING_ACTIVITIES}",
         )
     tx.add(
         EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
@@ -71,7 +70,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     )
 
 
-def _options(attributes: ScheduleActivityTaskCommandAttributes, run_timeout: int) -> ActivityOptions:
+def _options(tx: Transaction, attributes: ScheduleActivityTaskCommandAttributes) -> ActivityOptions:
     given = ActivityOptions(
         task_queue=attributes.task_queue,
         schedule_to_close_timeout=attributes.schedule_to_close_timeout,
@@ -82,7 +81,9 @@ def _options(attributes: ScheduleActivityTaskCommandAttributes, run_timeout: int
         priority=attributes.priority if attributes.HasField("priority") else None,
     )
     try:
-        return activity_options.checked(given, attributes.activity_id, attributes.activity_type.name, run_timeout)
+        return activity_options.checked(
+            given, attributes.activity_id, attributes.activity_type.name, tx.limits, tx.state.info.run_timeout
+        )
     except StatusError as error:
         raise CommandError(_BAD, error.message) from error
 

@@ -206,7 +206,7 @@ def update_options(tx: Transaction, which: Which, options: ActivityOptions, path
     changed = Options(queue="")
     for row in matching(tx.state, which):
         wanted = activity_options.merged(activity_options.shown(row.options), options, paths)
-        changed = activity_options.kept(activity_options.checked(wanted, row.activity_id, row.activity_type))
+        changed = activity_options.kept(activity_options.checked(wanted, row.activity_id, row.activity_type, tx.limits))
         _change_options(tx, row, changed)
     return changed
 

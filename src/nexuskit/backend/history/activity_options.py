@@ -17,9 +17,9 @@ from temporalio.api.common.v1 import Priority, RetryPolicy
 from temporalio.api.enums.v1 import TaskQueueKind
 from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history import retry
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import duration, span
 
 if TYPE_CHECKING:
@@ -113,21 +113,24 @@ def scheduled(attributes: ActivityTaskScheduledEventAttributes) -> Options:
     )
 
 
-def checked(given: ActivityOptions, activity_id: str, activity_type: str, run_timeout: int = 0) -> ActivityOptions:
+def checked(
+    given: ActivityOptions, activity_id: str, activity_type: str, limits: Limits = DEFAULTS, run_timeout: int = 0
+) -> ActivityOptions:
     """Options with what they leave out filled in; a part never lasts longer than the whole.
 
     Args:
         given: what was asked for.
         activity_id: of the activity, which is checked too.
         activity_type: the same.
+        limits: what they may be at most.
         run_timeout: of the workflow (ns), 0 for none.
 
     Raises:
         StatusError: INVALID_ARGUMENT, for what makes no sense.
     """
-    _check_names(given, activity_id, activity_type)
-    policy = retry.filled(given.retry_policy if given.HasField("retry_policy") else None)
-    check_priority(given.priority)
+    _check_names(given, activity_id, activity_type, limits)
+    policy = retry.filled(given.retry_policy if given.HasField("retry_policy") else None, limits)
+    check_priority(given.priority, limits)
     whole, wait, run, beat = (_span(name, getattr(given, field)) for field, name in _TIMEOUTS.items())
     if not whole and not run:
         raise invalid_argument(
@@ -152,7 +155,7 @@ def checked(given: ActivityOptions, activity_id: str, activity_type: str, run_ti
     return options
 
 
-def _check_names(given: ActivityOptions, activity_id: str, activity_type: str) -> None:
+def _check_names(given: ActivityOptions, activity_id: str, activity_type: str, limits: Limits) -> None:
     if not given.task_queue.name:
         raise invalid_argument("missing task queue name")
     if not activity_id:
@@ -166,7 +169,7 @@ def _check_names(given: ActivityOptions, activity_id: str, activity_type: str) -
             raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
 
 
-def check_priority(priority: Priority) -> None:
+def check_priority(priority: Priority, limits: Limits = DEFAULTS) -> None:
     """Raises `StatusError` INVALID_ARGUMENT for a priority that cannot be."""
     if priority.priority_key < 0:
         raise invalid_argument("invalid priorities: priority key can't be negative")

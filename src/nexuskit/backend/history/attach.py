@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionOptionsUpdatedEventAttributes
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import callback
 from nexuskit.backend.history.state import NOTHING, Index, Info, Row
@@ -64,15 +63,16 @@ def attach(tx: Transaction, request_id: str, callbacks: Sequence[Callback], link
     if request_id and (state.of(Attached).get(request_id) is not None or state.info.start_request_id == request_id):
         return
     there = len(state.of(callback.Callback))
-    if there + len(callbacks) > limits.CALLBACKS:
+    if there + len(callbacks) > tx.limits.CALLBACKS:
         raise StatusError(
             Code.FAILED_PRECONDITION,
-            f"cannot attach more than {limits.CALLBACKS} callbacks to a workflow ({there} callbacks already attached)",
+            f"cannot attach more than {tx.limits.CALLBACKS} callbacks to a workflow"
+            f" ({there} callbacks already attached)",
         )
-    if len(state.of(Attached)) >= limits.ATTACHED_REQUESTS:
+    if len(state.of(Attached)) >= tx.limits.ATTACHED_REQUESTS:
         raise StatusError(
             Code.FAILED_PRECONDITION,
-            f"cannot attach more than {limits.ATTACHED_REQUESTS} requests to workflow {state.info.workflow_id!r}",
+            f"cannot attach more than {tx.limits.ATTACHED_REQUESTS} requests to workflow {state.info.workflow_id!r}",
         )
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED,

@@ -15,7 +15,6 @@ from temporalio.api.history.v1 import (
     WorkflowPropertiesModifiedEventAttributes,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history.command import CommandError
 from nexuskit.backend.visibility import search_attributes
@@ -63,12 +62,12 @@ def upsert(tx: Transaction, command: Command, completed_id: int) -> None:
     if not given.indexed_fields:
         raise CommandError(_BAD_ATTRIBUTES, "IndexedFields is not set on UpsertWorkflowSearchAttributesCommand.")
     _check_types(tx, given)
-    if _size(given.indexed_fields) > limits.PAYLOAD_SIZE:
+    if _size(given.indexed_fields) > tx.limits.PAYLOAD_SIZE:
         raise CommandError(
             _BAD_ATTRIBUTES, "UpsertWorkflowSearchAttributesCommandAttributes exceeds size limit.", terminate=True
         )
     try:
-        search_attributes.check_size(search_attributes.merge(tx.state.info.search_attributes, given))
+        search_attributes.check_size(search_attributes.merge(tx.state.info.search_attributes, given), tx.limits)
     except StatusError as error:
         raise CommandError(_BAD_ATTRIBUTES, error.message, terminate=True) from None
     tx.add(
@@ -87,7 +86,7 @@ def check(tx: Transaction, given: SearchAttributes) -> None:
     """
     _check_types(tx, given)
     try:
-        search_attributes.check_size(given)
+        search_attributes.check_size(given, tx.limits)
     except StatusError as error:
         raise CommandError(_BAD_ATTRIBUTES, error.message) from None
 
@@ -97,7 +96,7 @@ def _check_types(tx: Transaction, given: SearchAttributes) -> None:
     catalogue = tx.catalogues.get(namespace)
     custom: Mapping[str, int] = catalogue.search_attributes if catalogue else {}
     try:
-        search_attributes.check(given, custom, catalogue.name if catalogue else namespace)
+        search_attributes.check(given, custom, catalogue.name if catalogue else namespace, tx.limits)
     except StatusError as error:
         raise CommandError(_BAD_ATTRIBUTES, error.message) from None
 
@@ -110,11 +109,11 @@ def modify(tx: Transaction, command: Command, completed_id: int) -> None:
     memo = attributes.upserted_memo
     if not memo.fields:
         raise CommandError(_BAD_PROPERTIES, "UpsertedMemo.Fields is not set on ModifyWorkflowPropertiesCommand.")
-    if _size(memo.fields) > limits.PAYLOAD_SIZE:
+    if _size(memo.fields) > tx.limits.PAYLOAD_SIZE:
         raise CommandError(
             _BAD_PROPERTIES, "ModifyWorkflowPropertiesCommandAttributes exceeds size limit.", terminate=True
         )
-    if _merged_memo(tx.state.info.memo, memo).ByteSize() > limits.MEMO_SIZE:
+    if _merged_memo(tx.state.info.memo, memo).ByteSize() > tx.limits.MEMO_SIZE:
         raise CommandError(
             _BAD_PROPERTIES, "ModifyWorkflowPropertiesCommandAttributes. Memo exceeds size limit.", terminate=True
         )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from temporalio.api.history.v1 import HistoryEvent
 
-from nexuskit.backend import limits
 from nexuskit.backend.history.state import NOTHING, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 
@@ -100,10 +99,10 @@ def waiting(state: Execution) -> Buffered:
     return state.of(Buffered).get(ONLY) or Buffered()
 
 
-def full(state: Execution) -> bool:
+def full(tx: Transaction) -> bool:
     """Whether more events wait, or longer ones, than one workflow task may hold up."""
-    held = waiting(state)
-    return len(held.events) > limits.BUFFERED_EVENTS or held.size > limits.BUFFERED_EVENTS_SIZE
+    held = waiting(tx.state)
+    return len(held.events) > tx.limits.BUFFERED_EVENTS or held.size > tx.limits.BUFFERED_EVENTS_SIZE
 
 
 def withdraw(tx: Transaction, wanted: Callable[[HistoryEvent], bool]) -> HistoryEvent | None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nexuskit.backend import limits
 from nexuskit.backend.history import retry
 from nexuskit.backend.history.state import NOTHING, Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
@@ -144,6 +143,6 @@ def delivered(tx: Transaction, row: Callback) -> None:
 
 def refused(tx: Transaction, row: Callback, failure: Failure, *, retryable: bool) -> None:
     """The attempt failed; with `retryable` another one follows."""
-    pause = retry.doubling(limits.NEXUS_RETRY_INTERVAL, limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt + 1)
+    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt + 1)
     ready = tx.now + tx.draw.jitter(pause) if retryable else 0
     tx.note(Refused(row.number, tx.now, failure.SerializeToString(), ready))

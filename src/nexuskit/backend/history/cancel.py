@@ -69,7 +69,7 @@ def request(tx: Transaction, asked: CancelRequest) -> None:
 def cancel(tx: Transaction, command: Command, completed_id: int) -> None:
     """CancelWorkflowExecution: the workflow's code has stopped."""
     attributes = command.cancel_workflow_execution_command_attributes
-    check_payloads(_BAD, "CancelWorkflowExecutionCommandAttributes.Details", attributes.details)
+    check_payloads(_BAD, "CancelWorkflowExecutionCommandAttributes.Details", attributes.details, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
         workflow_execution_canceled_event_attributes=WorkflowExecutionCanceledEventAttributes(

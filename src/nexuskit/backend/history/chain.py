@@ -26,7 +26,6 @@ from temporalio.api.history.v1 import (
 )
 from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import callback, cron, retry, start
 from nexuskit.backend.history.attributes import check as check_attributes
@@ -55,17 +54,17 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
     name = given.workflow_type.name or info.workflow_type
     queue = given.task_queue.name or info.task_queue
     for field, value in (("WorkflowType", name), ("TaskQueue", queue)):
-        if len(value.encode()) > limits.ID_LENGTH:
+        if len(value.encode()) > tx.limits.ID_LENGTH:
             raise CommandError(_BAD, f"{field} on ContinueAsNewWorkflowExecutionCommand exceeds length limit.")
     command_name = "ContinueAsNewWorkflowExecutionCommandAttributes"
     run = check_span(_BAD, f"{command_name}.WorkflowRunTimeout", given.workflow_run_timeout) or info.run_timeout
     task = check_span(_BAD, f"{command_name}.WorkflowTaskTimeout", given.workflow_task_timeout) or info.task_timeout
     pause = check_span(_BAD, f"{command_name}.BackoffStartInterval", given.backoff_start_interval)
-    check_payloads(_BAD, f"{command_name}.Input", given.input)
-    check_payloads(_BAD, f"{command_name}.Memo", given.memo)
+    check_payloads(_BAD, f"{command_name}.Input", given.input, tx.limits)
+    check_payloads(_BAD, f"{command_name}.Memo", given.memo, tx.limits)
     check_attributes(tx, given.search_attributes)
     try:
-        policy = retry.filled(given.retry_policy) if given.HasField("retry_policy") else None
+        policy = retry.filled(given.retry_policy, tx.limits) if given.HasField("retry_policy") else None
         if given.cron_schedule:
             cron.check(given.cron_schedule, tx.now)
     except StatusError as error:
@@ -84,7 +83,7 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
         last_completion_result=given.last_completion_result if given.HasField("last_completion_result") else None,
         continued_failure=given.failure if given.HasField("failure") else None,
         initiator=given.initiator or _INITIATOR.CONTINUE_AS_NEW_INITIATOR_WORKFLOW,
-        first_workflow_task_backoff=duration(_least_pause(info, tx.now, pause)),
+        first_workflow_task_backoff=duration(_least_pause(tx, pause)),
         priority=Priority.FromString(info.priority) if info.priority else None,
     )
     run_id = _follow(tx, attributes)
@@ -167,16 +166,16 @@ def _next(
     if failure is not None:
         attributes.continued_failure.CopyFrom(failure)
     attributes.ClearField("first_workflow_task_backoff")
-    first = duration(_least_pause(tx.state.info, tx.now, pause))
+    first = duration(_least_pause(tx, pause))
     if first is not None:
         attributes.first_workflow_task_backoff.CopyFrom(first)
     return _follow(tx, attributes, started.links)
 
 
-def _least_pause(info: Info, now: int, pause: int) -> int:
+def _least_pause(tx: Transaction, pause: int) -> int:
     """No chain goes round faster than this, so that a mistake does not keep everybody busy."""
-    lived = max(now - info.execution_time, 0)
-    return max(pause, limits.CHAIN_INTERVAL - lived, 0)
+    lived = max(tx.now - tx.state.info.execution_time, 0)
+    return max(pause, tx.limits.CHAIN_INTERVAL - lived, 0)
 
 
 def _follow(tx: Transaction, attributes: WorkflowExecutionStartedEventAttributes, links: Sequence[Link] = ()) -> str:

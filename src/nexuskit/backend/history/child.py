@@ -37,7 +37,6 @@ from temporalio.api.history.v1 import (
 )
 from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import cron, retry, start, workflow_task
 from nexuskit.backend.history.attributes import check as check_attributes
@@ -183,31 +182,31 @@ def apply_treated(state: Execution, record: Treated) -> None:
 def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     """StartChildWorkflowExecution: it is written down, and the child is started as soon as that is on disk."""
     given = command.start_child_workflow_execution_command_attributes
-    check_id(_BAD, f"WorkflowId of {_COMMAND}", given.workflow_id)
-    check_id(_BAD, f"WorkflowType of {_COMMAND}", given.workflow_type.name)
+    check_id(_BAD, f"WorkflowId of {_COMMAND}", given.workflow_id, tx.limits)
+    check_id(_BAD, f"WorkflowType of {_COMMAND}", given.workflow_type.name, tx.limits)
     name = f"{_COMMAND} of workflow {given.workflow_id!r}"
     namespace = own_namespace(tx, _BAD, name, given.namespace)
     for field in ("Execution", "Run", "Task"):
         check_span(_BAD, f"Workflow{field}Timeout of {name}", getattr(given, f"workflow_{field.lower()}_timeout"))
-    check_payloads(_BAD, f"{_COMMAND}Attributes.Input", given.input)
-    check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo)
+    check_payloads(_BAD, f"{_COMMAND}Attributes.Input", given.input, tx.limits)
+    check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo, tx.limits)
     check_attributes(tx, given.search_attributes)
     try:
-        policy = retry.filled(given.retry_policy) if given.HasField("retry_policy") else None
+        policy = retry.filled(given.retry_policy, tx.limits) if given.HasField("retry_policy") else None
         if given.cron_schedule:
             cron.check(given.cron_schedule, tx.now)
     except StatusError as error:
         raise CommandError(_BAD, f"{name}: {error.message}") from error
-    if len(tx.state.of(Child)) >= limits.PENDING_CHILDREN:
+    if len(tx.state.of(Child)) >= tx.limits.PENDING_CHILDREN:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_CHILD_WORKFLOWS_LIMIT_EXCEEDED
         message = (
             f"the number of pending child workflow executions, {len(tx.state.of(Child))}, has reached the per-workflow"
-            f" limit of {limits.PENDING_CHILDREN}"
+            f" limit of {tx.limits.PENDING_CHILDREN}"
         )
         raise CommandError(cause, message)
     info = tx.state.info
     queue = given.task_queue.name or info.task_queue
-    check_id(_BAD, f"TaskQueue of {name}", queue)
+    check_id(_BAD, f"TaskQueue of {name}", queue, tx.limits)
     attributes = StartChildWorkflowExecutionInitiatedEventAttributes(
         namespace=namespace,
         namespace_id=info.namespace_id,
@@ -230,7 +229,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         search_attributes=given.search_attributes if given.HasField("search_attributes") else None,
         priority=given.priority if given.HasField("priority") else None,
     )
-    start.fill_timeouts(attributes)
+    start.fill_timeouts(attributes, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED,
         user_metadata=command.user_metadata if command.HasField("user_metadata") else None,

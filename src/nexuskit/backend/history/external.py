@@ -27,7 +27,6 @@ from temporalio.api.history.v1 import (
     SignalExternalWorkflowExecutionInitiatedEventAttributes,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.history import child, workflow_task
 from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_run_id, own_namespace
 from nexuskit.backend.history.state import Destination, Index, Info, Row
@@ -96,16 +95,16 @@ def signal(tx: Transaction, command: Command, completed_id: int) -> None:
     """SignalExternalWorkflowExecution: it is written down, and sent as soon as that is on disk."""
     given = command.signal_external_workflow_execution_command_attributes
     name = "SignalExternalWorkflowExecutionCommand"
-    check_id(_BAD_SIGNAL, f"WorkflowId of {name}", given.execution.workflow_id)
+    check_id(_BAD_SIGNAL, f"WorkflowId of {name}", given.execution.workflow_id, tx.limits)
     check_run_id(_BAD_SIGNAL, f"RunId of {name}", given.execution.run_id)
-    check_id(_BAD_SIGNAL, f"SignalName of {name}", given.signal_name)
-    check_payloads(_BAD_SIGNAL, f"{name}Attributes.Input", given.input)
+    check_id(_BAD_SIGNAL, f"SignalName of {name}", given.signal_name, tx.limits)
+    check_payloads(_BAD_SIGNAL, f"{name}Attributes.Input", given.input, tx.limits)
     pending = len(tx.state.of(ExternalSignal))
-    if pending >= limits.PENDING_SIGNALS:
+    if pending >= tx.limits.PENDING_SIGNALS:
         raise CommandError(
             _CAUSE.WORKFLOW_TASK_FAILED_CAUSE_PENDING_SIGNALS_LIMIT_EXCEEDED,
             f"the number of pending signals to external workflows, {pending}, has reached the per-workflow limit of"
-            f" {limits.PENDING_SIGNALS}",
+            f" {tx.limits.PENDING_SIGNALS}",
         )
     tx.add(
         EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
@@ -128,7 +127,7 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
     """RequestCancelExternalWorkflowExecution: it is written down, and sent as soon as that is on disk."""
     given = command.request_cancel_external_workflow_execution_command_attributes
     name = "RequestCancelExternalWorkflowExecutionCommand"
-    check_id(_BAD_CANCEL, f"WorkflowId of {name}", given.workflow_id)
+    check_id(_BAD_CANCEL, f"WorkflowId of {name}", given.workflow_id, tx.limits)
     check_run_id(_BAD_CANCEL, f"RunId of {name}", given.run_id)
     for _, row in tx.state.of(child.Child).items():
         if row.workflow_id == given.workflow_id and row.initiated_id > completed_id:
@@ -138,11 +137,11 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
                 f" WorkflowId={given.workflow_id}",
             )
     pending = len(tx.state.of(ExternalCancel))
-    if pending >= limits.PENDING_CANCEL_REQUESTS:
+    if pending >= tx.limits.PENDING_CANCEL_REQUESTS:
         raise CommandError(
             _CAUSE.WORKFLOW_TASK_FAILED_CAUSE_PENDING_REQUEST_CANCEL_LIMIT_EXCEEDED,
             f"the number of pending requests to cancel external workflows, {pending}, has reached the per-workflow"
-            f" limit of {limits.PENDING_CANCEL_REQUESTS}",
+            f" limit of {tx.limits.PENDING_CANCEL_REQUESTS}",
         )
     tx.add(
         EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,

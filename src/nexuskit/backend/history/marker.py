@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent, MarkerRecordedEventAttributes
 
-from nexuskit.backend import limits
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.command import CommandError
 
@@ -34,17 +33,17 @@ def record(tx: Transaction, command: Command, completed_id: int) -> None:
     name = attributes.marker_name
     if not name:
         raise CommandError(_BAD, "MarkerName is not set on RecordMarkerCommand.")
-    if len(name.encode()) > limits.ID_LENGTH:
+    if len(name.encode()) > tx.limits.ID_LENGTH:
         raise CommandError(
             _BAD,
             "MarkerName on RecordMarkerCommand exceeds length limit."
-            f" MarkerName={name[: limits.ID_LENGTH]} Length={len(name.encode())} Limit={limits.ID_LENGTH}",
+            f" MarkerName={name[: tx.limits.ID_LENGTH]} Length={len(name.encode())} Limit={tx.limits.ID_LENGTH}",
         )
     size = sum(len(key.encode()) + payloads.ByteSize() for key, payloads in attributes.details.items())
-    if size > limits.PAYLOAD_SIZE:
+    if size > tx.limits.PAYLOAD_SIZE:
         # The workflow would send it again and again, so the task is not repeated.
         raise CommandError(_BAD, "RecordMarkerCommandAttributes.Details exceeds size limit.", terminate=True)
-    cut_causes(attributes.failure)
+    cut_causes(attributes.failure, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_MARKER_RECORDED,
         user_metadata=command.user_metadata if command.HasField("user_metadata") else None,

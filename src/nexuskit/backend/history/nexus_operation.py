@@ -34,7 +34,6 @@ from temporalio.api.history.v1 import (
     NexusOperationTimedOutEventAttributes,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import not_found
 from nexuskit.backend.history import retry, workflow_task
 from nexuskit.backend.history.command import CommandError, check_span
@@ -178,8 +177,10 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     for field, value in (("Service", attributes.service), ("Operation", attributes.operation)):
         if not value:
             raise CommandError(_BAD, f"{prefix}.{field} is not set on command.")
-        if len(value.encode()) > limits.NEXUS_NAME_LENGTH:
-            raise CommandError(_BAD, f"{prefix}.{field} exceeds length limit of {limits.NEXUS_NAME_LENGTH}")
+        if len(value.encode()) > tx.limits.NEXUS_NAME_LENGTH:
+            raise CommandError(_BAD, f"{prefix}.{field} exceeds length limit of {tx.limits.NEXUS_NAME_LENGTH}")
+    if not endpoint_id and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
+        raise CommandError(_BAD, f"endpoint {attributes.endpoint!r} not found")
     to_close, to_start, run = (
         check_span(_BAD, f"{prefix}.{field}", getattr(attributes, proto))
         for field, proto in (
@@ -189,14 +190,14 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         )
     )
     size = attributes.input.ByteSize()
-    if size > limits.PAYLOAD_SIZE:
-        message = f"{prefix}.Input exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}"
+    if size > tx.limits.PAYLOAD_SIZE:
+        message = f"{prefix}.Input exceeds size limit: {size} bytes, at most {tx.limits.PAYLOAD_SIZE}"
         raise CommandError(_BAD, message, terminate=True)
-    headers = _headers(attributes.nexus_header)
+    headers = _headers(tx, attributes.nexus_header)
     pending = len(tx.state.of(NexusOperation))
-    if pending >= limits.PENDING_NEXUS_OPERATIONS:
+    if pending >= tx.limits.PENDING_NEXUS_OPERATIONS:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_NEXUS_OPERATIONS_LIMIT_EXCEEDED
-        message = f"workflow has reached the pending nexus operation limit of {limits.PENDING_NEXUS_OPERATIONS}"
+        message = f"workflow has reached the pending nexus operation limit of {tx.limits.PENDING_NEXUS_OPERATIONS}"
         raise CommandError(cause, f"{message} for this namespace")
     # Nothing outlives the run, and a part cannot last longer than the whole.
     whole = min(filter(None, (to_close, tx.state.info.run_timeout)), default=0)
@@ -226,7 +227,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         tx.wakes = True
 
 
-def _headers(given: Mapping[str, str]) -> dict[str, str]:
+def _headers(tx: Transaction, given: Mapping[str, str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in given.items():
         if name.lower() in RESERVED_HEADERS:
@@ -234,9 +235,9 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
             raise CommandError(_BAD, f'{field} contains a disallowed header key: "{name}"')
         headers[name.lower()] = value
     size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
-    if size > limits.NEXUS_HEADERS_SIZE:
+    if size > tx.limits.NEXUS_HEADERS_SIZE:
         field = "ScheduleNexusOperationCommandAttributes.NexusHeader"
-        raise CommandError(_BAD, f"{field} exceeds size limit: {size} bytes, at most {limits.NEXUS_HEADERS_SIZE}")
+        raise CommandError(_BAD, f"{field} exceeds size limit: {size} bytes, at most {tx.limits.NEXUS_HEADERS_SIZE}")
     return headers
 
 
@@ -342,7 +343,7 @@ def cancel(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
 
 def attempt_failed(tx: Transaction, row: NexusOperation, failure: Failure) -> None:
     """The attempt failed and may be repeated: the next one waits its pause out, for ever if it must."""
-    pause = retry.doubling(limits.NEXUS_RETRY_INTERVAL, limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt)
+    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt)
     ready = tx.now + tx.draw.jitter(pause)
     tx.note(AttemptFailed(row.scheduled_id, failure.SerializeToString(), tx.now, ready))
 

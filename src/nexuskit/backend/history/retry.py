@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.common.v1 import RetryPolicy
 from temporalio.api.enums.v1 import RetryState, TimeoutType
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history.activity_failures import TIMEOUT_NAMES
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import duration, span
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Again(NamedTuple):
     state: int
 
 
-def filled(policy: RetryPolicy | None) -> RetryPolicy:
+def filled(policy: RetryPolicy | None, limits: Limits = DEFAULTS) -> RetryPolicy:
     """The policy with Temporal's defaults for what it leaves out.
 
     Raises:

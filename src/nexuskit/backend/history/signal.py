@@ -12,7 +12,6 @@ from temporalio.api.common.v1 import Header, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionSignaledEventAttributes
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.history import start
 from nexuskit.backend.history.state import NOTHING, Index, Info, Row
@@ -87,10 +86,10 @@ def take(tx: Transaction, signal: Signal, *, wake: Wake = Wake.AFTER_PAUSE) -> N
         return
     if not state.info.running:
         raise not_found(f"workflow execution already completed: {state.info.workflow_id!r}, run {state.info.run_id}")
-    if state.info.signals >= limits.SIGNALS:
+    if state.info.signals >= tx.limits.SIGNALS:
         raise invalid_argument(
             f"exceeded workflow execution limit for signal events: workflow {state.info.workflow_id!r} took"
-            f" {limits.SIGNALS}; continue as new before that"
+            f" {tx.limits.SIGNALS}; continue as new before that"
         )
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError, invalid_argument
 from nexuskit.backend.history import workflow
 from nexuskit.backend.history.identities import SERVER
@@ -22,21 +21,21 @@ def exceeded(tx: Transaction) -> str:
     info = tx.state.info
     if not info.running:
         return ""
-    if info.history_size > limits.HISTORY_SIZE:
+    if info.history_size > tx.limits.HISTORY_SIZE:
         return (
             f"Workflow history size exceeds limit. It would be {info.history_size} bytes, at most"
-            f" {limits.HISTORY_SIZE}; continue as new before that."
+            f" {tx.limits.HISTORY_SIZE}; continue as new before that."
         )
-    if info.next_event_id - 1 > limits.HISTORY_EVENTS:
+    if info.next_event_id - 1 > tx.limits.HISTORY_EVENTS:
         return (
             f"Workflow history count exceeds limit. It would be {info.next_event_id - 1} events, at most"
-            f" {limits.HISTORY_EVENTS}; continue as new before that."
+            f" {tx.limits.HISTORY_EVENTS}; continue as new before that."
         )
     pending = tx.state.pending_size()
-    if pending > limits.PENDING_SIZE:
+    if pending > tx.limits.PENDING_SIZE:
         return (
             f"Workflow mutable state size exceeds limit. What is pending would be {pending} bytes, at most"
-            f" {limits.PENDING_SIZE}."
+            f" {tx.limits.PENDING_SIZE}."
         )
     return ""
 

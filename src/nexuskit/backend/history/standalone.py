@@ -25,7 +25,6 @@ from temporalio.api.history.v1 import (
     HistoryEvent,
 )
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invariant
 from nexuskit.backend.history import activity, callback
 from nexuskit.backend.history.activity import Activity
@@ -232,13 +231,14 @@ def attach(tx: Transaction, request_id: str, callbacks: Sequence[Callback], link
     if request_id == tx.state.info.start_request_id or request_id in row.requests:
         return
     there = len(tx.state.of(callback.Callback))
-    if there + len(callbacks) > limits.CALLBACKS:
+    if there + len(callbacks) > tx.limits.CALLBACKS:
         raise _precondition(
-            f"cannot attach more than {limits.CALLBACKS} callbacks to an activity ({there} callbacks already attached)"
+            f"cannot attach more than {tx.limits.CALLBACKS} callbacks to an activity"
+            f" ({there} callbacks already attached)"
         )
-    if len(row.links) + len(links) > limits.LINKS or len(row.requests) >= limits.LINKS:
+    if len(row.links) + len(links) > tx.limits.LINKS or len(row.requests) >= tx.limits.LINKS:
         raise _precondition(
-            f"cannot attach more than {limits.LINKS} links to an activity ({len(row.links)} links already attached)"
+            f"cannot attach more than {tx.limits.LINKS} links to an activity ({len(row.links)} links already attached)"
         )
     tx.note(Attached(request_id, _packed(links)))
     for each in callbacks:

@@ -17,11 +17,11 @@ from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEven
 from temporalio.api.sdk.v1 import UserMetadata
 from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invariant
 from nexuskit.backend.history import callback, cron, retry, workflow_task
 from nexuskit.backend.history.state import Index, Info, Parent, Root, Row
 from nexuskit.backend.history.transaction import Record
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import duration, moment, span
 from nexuskit.backend.visibility.search_attributes import merge
 
@@ -151,7 +151,7 @@ def apply_first_task_ready(state: Execution, _: FirstTaskReady) -> None:
 # --- what is to be done
 
 
-def from_request(request: StartWorkflowExecutionRequest, now: int) -> StartRun:
+def from_request(request: StartWorkflowExecutionRequest, now: int, limits: Limits = DEFAULTS) -> StartRun:
     """What a client asks for. The request has been checked."""
     pause = span(request.workflow_start_delay) or first_pause(request.cron_schedule, now)
     attributes = WorkflowExecutionStartedEventAttributes(
@@ -164,7 +164,7 @@ def from_request(request: StartWorkflowExecutionRequest, now: int) -> StartRun:
         identity=request.identity,
         continued_failure=request.continued_failure if request.HasField("continued_failure") else None,
         last_completion_result=request.last_completion_result if request.HasField("last_completion_result") else None,
-        retry_policy=retry.filled(request.retry_policy) if request.HasField("retry_policy") else None,
+        retry_policy=retry.filled(request.retry_policy, limits) if request.HasField("retry_policy") else None,
         cron_schedule=request.cron_schedule,
         initiator=cron_initiator(request.cron_schedule),
         first_workflow_task_backoff=duration(pause),
@@ -204,7 +204,7 @@ def begin(tx: Transaction, run: StartRun, *, before_task: Callable[[Transaction]
     info = tx.state.info
     invariant(info.next_event_id == 1, "a run starts once")
     attributes = run.attributes
-    fill_timeouts(attributes)
+    fill_timeouts(attributes, tx.limits)
     whole = span(attributes.workflow_execution_timeout)
     if whole and not attributes.HasField("workflow_execution_expiration_time"):
         attributes.workflow_execution_expiration_time.FromNanoseconds(tx.now + whole)
@@ -228,6 +228,7 @@ def begin(tx: Transaction, run: StartRun, *, before_task: Callable[[Transaction]
 
 def fill_timeouts(
     attributes: WorkflowExecutionStartedEventAttributes | StartChildWorkflowExecutionInitiatedEventAttributes,
+    limits: Limits = DEFAULTS,
 ) -> None:
     """Timeouts that are left out get their defaults, and a part lasts no longer than the whole."""
     whole = span(attributes.workflow_execution_timeout)

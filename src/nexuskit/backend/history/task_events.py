@@ -12,12 +12,12 @@ from temporalio.api.history.v1 import (
 )
 from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend import limits
 from nexuskit.backend.times import duration, timestamp
 
 if TYPE_CHECKING:
     from nexuskit.backend.history.state import Info
     from nexuskit.backend.history.workflow_task import WorkflowTask
+    from nexuskit.backend.settings import Limits
 
 
 ENDS = frozenset(
@@ -45,7 +45,7 @@ NOT_HELD_BACK = ENDS | frozenset(
 """Events that are part of a workflow task, or end the run: they never wait for the task in flight."""
 
 
-def transient_events(info: Info, task: WorkflowTask) -> tuple[HistoryEvent, HistoryEvent]:
+def transient_events(limits: Limits, info: Info, task: WorkflowTask) -> tuple[HistoryEvent, HistoryEvent]:
     """The scheduled and started event of a task of which they are not in history."""
     scheduled = HistoryEvent(
         event_id=task.scheduled_id,
@@ -60,14 +60,14 @@ def transient_events(info: Info, task: WorkflowTask) -> tuple[HistoryEvent, Hist
         event_time=timestamp(task.started_time),
         event_type=EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
         workflow_task_started_event_attributes=started_attributes(
-            info, task, task.identity, task.request_id, many_updates=task.many_updates
+            limits, info, task, task.identity, task.request_id, many_updates=task.many_updates
         ),
     )
     return scheduled, started
 
 
 def started_attributes(
-    info: Info, task: WorkflowTask, identity: str, request_id: str, *, many_updates: bool
+    limits: Limits, info: Info, task: WorkflowTask, identity: str, request_id: str, *, many_updates: bool
 ) -> WorkflowTaskStartedEventAttributes:
     """What the started event says; `task` is the task as it was scheduled."""
     reasons: list[SuggestContinueAsNewReason.ValueType] = []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 from temporalio.api.history.v1 import HistoryEvent
 
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Transaction:
         namespaces: name of each namespace → its id, as they are at this moment.
         successor: the run that follows this one, which has just ended; it begins in the same commit.
         catalogues: id of each namespace → what search attributes it has.
+        limits: of this backend.
         events: the events that go into history, in order.
         wakes: a command left the workflow something to do: a workflow task follows once all commands are carried out.
         messages: what the worker sent with its commands, by id; each is taken out when it is carried out.
@@ -130,6 +132,7 @@ class Transaction:
         "draw",
         "endpoints",
         "events",
+        "limits",
         "messages",
         "namespaces",
         "now",
@@ -149,8 +152,10 @@ class Transaction:
         endpoints: Mapping[str, str] | None = None,
         namespaces: Mapping[str, str] | None = None,
         catalogues: Mapping[str, Catalogue] | None = None,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self.rules = rules
+        self.limits = limits
         self.catalogues: Mapping[str, Catalogue] = catalogues or {}
         self.endpoints: Mapping[str, str] = endpoints or {}
         self.namespaces: Mapping[str, str] = namespaces or {}

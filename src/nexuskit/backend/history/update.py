@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.history.workflow_task import StartedTask, WorkflowTask
+    from nexuskit.backend.settings import Limits
 
 M = TypeVar("M", Acceptance, Rejection, Response)
 
@@ -217,9 +218,9 @@ def waits(state: Execution) -> bool:
     return next(_waiting(state), None) is not None
 
 
-def many(state: Execution) -> bool:
+def many(tx: Transaction) -> bool:
     """Whether the run got so many updates that it should continue as new."""
-    return _total(state) >= limits.SUGGEST_CONTINUE_AS_NEW_UPDATES
+    return _total(tx.state) >= tx.limits.SUGGEST_CONTINUE_AS_NEW_UPDATES
 
 
 def _total(state: Execution) -> int:
@@ -255,29 +256,31 @@ def admit(tx: Transaction, request: Request) -> None:
     if known is not None:
         return
     raw = request.SerializeToString()
-    _check_room(state, len(raw))
+    _check_room(tx, len(raw))
     tx.note(Admitted(update_id, raw))
     workflow_task.speculate(tx)
 
 
-def _check_room(state: Execution, size: int) -> None:
+def _check_room(tx: Transaction, size: int) -> None:
+    state = tx.state
     in_flight = state.of(Update)
-    if len(in_flight) >= limits.UPDATES_IN_FLIGHT:
-        text = f"limit on number of concurrent in-flight updates has been reached ({limits.UPDATES_IN_FLIGHT})"
+    if len(in_flight) >= tx.limits.UPDATES_IN_FLIGHT:
+        text = f"limit on number of concurrent in-flight updates has been reached ({tx.limits.UPDATES_IN_FLIGHT})"
         raise _busy(text)
-    if _total(state) >= limits.UPDATES:
-        raise StatusError(Code.FAILED_PRECONDITION, _too_many())
+    if _total(state) >= tx.limits.UPDATES:
+        raise StatusError(Code.FAILED_PRECONDITION, _too_many(tx.limits))
     held = sum(len(str(key).encode()) + len(row.request) for key, row in in_flight.items())
-    if held + size >= limits.UPDATES_IN_FLIGHT_SIZE:
+    if held + size >= tx.limits.UPDATES_IN_FLIGHT_SIZE:
         raise _busy(
-            f"limit on total payload size of in-flight updates has been reached ({limits.UPDATES_IN_FLIGHT_SIZE} bytes)"
+            "limit on total payload size of in-flight updates has been reached"
+            f" ({tx.limits.UPDATES_IN_FLIGHT_SIZE} bytes)"
         )
 
 
-def _too_many() -> str:
+def _too_many(most: Limits) -> str:
     return (
         "The limit on the total number of distinct updates in this workflow has been reached"
-        f" ({limits.UPDATES}). Make sure any duplicate updates share an Update ID so the server can deduplicate them,"
+        f" ({most.UPDATES}). Make sure any duplicate updates share an Update ID so the server can deduplicate them,"
         " and consider rejecting updates that you aren't going to process. You can also Continue-as-New to avoid this;"
         " we recommend you check Continue-as-New Suggested in your Workflow."
     )
@@ -310,7 +313,7 @@ def deliver(tx: Transaction, request: workflow_task.Start, *, again: bool = True
     if task is not None and task.speculative and not task.started and not waits(tx.state):
         tx.note(workflow_task.Discarded())
         return None
-    started = workflow_task.start(tx, request._replace(many_updates=many(tx.state)))
+    started = workflow_task.start(tx, request._replace(many_updates=many(tx)))
     if started is None:
         return None
     going = [(update_id, row) for update_id, row in _waiting(tx.state) if again or not row.sent]
@@ -381,29 +384,29 @@ def _answer(tx: Transaction, message: Message) -> None:
     if message.body.Is(Acceptance.DESCRIPTOR):
         acceptance = _unpack(Acceptance, message)
         request = acceptance.accepted_request if acceptance.HasField("accepted_request") else None
-        _check_size(message, request)
+        _check_size(tx, message, request)
         if tx.state.info.running:
             _accept(tx, update_id, acceptance, request)
     elif message.body.Is(Rejection.DESCRIPTOR):
         rejection = _unpack(Rejection, message)
-        _check_size(message, rejection.rejected_request)
+        _check_size(tx, message, rejection.rejected_request)
         _reject(tx, update_id, rejection)
     elif message.body.Is(Response.DESCRIPTOR):
         response = _unpack(Response, message)
-        _check_size(message, None)
+        _check_size(tx, message, None)
         if tx.state.info.running:
             _complete(tx, update_id, response)
     else:
         raise CommandError(_BAD_MESSAGE, f"unsupported protocol type {message.body.type_url or 'unknown'}")
 
 
-def _check_size(message: Message, brought: Request | None) -> None:
+def _check_size(tx: Transaction, message: Message, brought: Request | None) -> None:
     """What a worker says must be within its limit; the request that comes back with it was, when it came in."""
     size = message.body.ByteSize() - (brought.ByteSize() if brought is not None else 0)
-    if size > limits.PAYLOAD_SIZE:
+    if size > tx.limits.PAYLOAD_SIZE:
         raise CommandError(
             _BAD_MESSAGE,
-            f"Message type {message.body.type_url} exceeds size limit: {size} bytes, at most {limits.PAYLOAD_SIZE}.",
+            f"Message type {message.body.type_url} exceeds size limit: {size} bytes, at most {tx.limits.PAYLOAD_SIZE}.",
             terminate=True,
         )
 
@@ -437,7 +440,7 @@ def _reject(tx: Transaction, update_id: str, rejection: Rejection) -> None:
     if tx.state.info.running:
         _open(tx, update_id, brought, "Rejection")
         tx.note(Gone(update_id))
-    cut_causes(rejection.failure)
+    cut_causes(rejection.failure, tx.limits)
     tx.verdicts[update_id] = Verdict(failure=rejection.failure)
 
 
@@ -451,7 +454,7 @@ def _complete(tx: Transaction, update_id: str, response: Response) -> None:
     if not response.HasField("outcome"):
         raise CommandError(_BAD_MESSAGE, "invalid *update.Response: outcome is not set")
     if response.outcome.HasField("failure"):
-        cut_causes(response.outcome.failure)
+        cut_causes(response.outcome.failure, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED,
         workflow_execution_update_completed_event_attributes=WorkflowExecutionUpdateCompletedEventAttributes(
@@ -469,8 +472,8 @@ def _open(tx: Transaction, update_id: str, brought: Request | None, message: str
     if row is None:
         if brought is None or tx.state.of(Completed).get(update_id) is not None:
             raise _wrong_state(tx.state, update_id, message)
-        if _total(tx.state) >= limits.UPDATES:
-            raise CommandError(_BAD_MESSAGE, _too_many())
+        if _total(tx.state) >= tx.limits.UPDATES:
+            raise CommandError(_BAD_MESSAGE, _too_many(tx.limits))
         tx.note(Admitted(update_id, brought.SerializeToString()))
         row = Update(request=brought.SerializeToString())
     if row.accepted_id:

@@ -103,7 +103,7 @@ def successor_of(close_event: HistoryEvent) -> str:
 def complete(tx: Transaction, command: Command, completed_id: int) -> None:
     """CompleteWorkflowExecution."""
     attributes = command.complete_workflow_execution_command_attributes
-    check_payloads(_BAD_COMPLETE, "CompleteWorkflowExecutionCommandAttributes.Result", attributes.result)
+    check_payloads(_BAD_COMPLETE, "CompleteWorkflowExecutionCommandAttributes.Result", attributes.result, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
         workflow_execution_completed_event_attributes=WorkflowExecutionCompletedEventAttributes(
@@ -119,8 +119,8 @@ def fail(tx: Transaction, command: Command, completed_id: int) -> None:
     attributes = command.fail_workflow_execution_command_attributes
     if not attributes.HasField("failure"):
         raise CommandError(_BAD_FAIL, "Failure is not set on FailWorkflowExecutionCommand.")
-    check_payloads(_BAD_FAIL, "FailWorkflowExecutionCommandAttributes.Failure", attributes.failure)
-    cut_causes(attributes.failure)
+    check_payloads(_BAD_FAIL, "FailWorkflowExecutionCommandAttributes.Failure", attributes.failure, tx.limits)
+    cut_causes(attributes.failure, tx.limits)
     new_run_id, retry_state = chain.after_failure(tx, attributes.failure)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,

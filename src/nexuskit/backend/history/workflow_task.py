@@ -328,7 +328,7 @@ def schedule(tx: Transaction) -> None:
     """The workflow has something to do: a task waits for a worker, unless one is there already."""
     info = tx.state.info
     task = current(tx.state)
-    if info.running and task is not None and task.started and buffer.full(tx.state):
+    if info.running and task is not None and task.started and buffer.full(tx):
         # More than the task in flight can be waited for: it is failed, and they take their place (as on a real server).
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
         fail(tx, task, cause, None, "history-service")
@@ -424,12 +424,12 @@ def start(tx: Transaction, request: Start) -> StartedTask | None:
                 many_updates=request.many_updates,
             )
         )
-        transient = task_events.transient_events(info, _required(tx.state))
+        transient = task_events.transient_events(tx.limits, info, _required(tx.state))
     else:
         tx.add(
             _STARTED,
             workflow_task_started_event_attributes=task_events.started_attributes(
-                info, task, request.identity, request_id, many_updates=request.many_updates
+                tx.limits, info, task, request.identity, request_id, many_updates=request.many_updates
             ),
         )
     return StartedTask(
@@ -585,7 +585,7 @@ def _again(tx: Transaction, task: WorkflowTask, *, sticky: bool) -> None:
 def _write_transient(tx: Transaction, task: WorkflowTask) -> None:
     """A transient task's events take their place in history, at the ids that the worker was shown."""
     invariant(task.scheduled_id == tx.state.info.next_event_id, "a transient task's events come next in history")
-    for event in task_events.transient_events(tx.state.info, task)[: 2 if task.started else 1]:
+    for event in task_events.transient_events(tx.limits, tx.state.info, task)[: 2 if task.started else 1]:
         tx.place(event)
 
 

@@ -13,8 +13,8 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from nexuskit.backend import limits
 from nexuskit.backend.matching.rates import Counter, Limit
+from nexuskit.backend.settings import DEFAULTS, Limits
 
 if TYPE_CHECKING:
     from nexuskit.backend.clock import Alarm, Clock
@@ -97,7 +97,8 @@ class _Queue(Generic[T]):
 class Matching(Generic[T]):
     """All task queues of a backend. Of one key, a queue holds at most one task: the newest."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self._clock = clock
         self._closed = False
         self._count = 0
@@ -226,7 +227,7 @@ class Matching(Generic[T]):
         if poller is not NOBODY:
             queue.seen[poller.identity] = Seen(now, poller.rate)
             queue.seen.move_to_end(poller.identity)
-            if len(queue.seen) > limits.POLLERS_SEEN:
+            if len(queue.seen) > self._limits.POLLERS_SEEN:
                 queue.seen.popitem(last=False)
 
     def polled(self, destination: Destination, within: int) -> bool:
@@ -269,7 +270,7 @@ class Matching(Generic[T]):
     def _end(self, who: Hashable) -> None:
         self._ended[who] = None
         self._ended.move_to_end(who)
-        if len(self._ended) > limits.WORKERS_ENDED:
+        if len(self._ended) > self._limits.WORKERS_ENDED:
             self._ended.popitem(last=False)
 
     def close(self) -> None:
@@ -296,7 +297,7 @@ class Matching(Generic[T]):
     def _set_limit(self, destination: Destination, queue: _Queue[T], asked: float | None) -> None:
         """The newest poll's rate counts, and one that was set counts more."""
         rate = self._rates.get(destination, asked)
-        if rate is None or rate >= limits.TASKS_PER_SECOND:
+        if rate is None or rate >= self._limits.TASKS_PER_SECOND:
             if queue.limit is None:
                 return
             queue.limit = None
@@ -335,7 +336,7 @@ class Matching(Generic[T]):
         queue = self._queues.get(destination)
         if queue is None:
             return {}
-        lately = self._clock.now() - limits.POLLER_REMEMBERED
+        lately = self._clock.now() - self._limits.POLLER_REMEMBERED
         return {identity: seen for identity, seen in reversed(queue.seen.items()) if seen.time > lately}
 
     def pollers(self, destination: Destination) -> int:
@@ -353,7 +354,7 @@ class Matching(Generic[T]):
     def _queue(self, destination: Destination) -> _Queue[T]:
         queue = self._queues.get(destination)
         if queue is None:
-            if len(self._queues) >= max(self._sweep_at, limits.POLLED_QUEUES):
+            if len(self._queues) >= max(self._sweep_at, self._limits.POLLED_QUEUES):
                 self._sweep()
             queue = self._queues[destination] = _Queue()
             if destination in self._rates:
@@ -362,7 +363,7 @@ class Matching(Generic[T]):
 
     def _sweep(self) -> None:
         """Let go of queues in which nothing waits and that nobody polled lately."""
-        lately = self._clock.now() - limits.STICKY_POLLED_WITHIN
+        lately = self._clock.now() - self._limits.STICKY_POLLED_WITHIN
         self._queues = {
             destination: queue for destination, queue in self._queues.items() if not queue.idle or queue.polled > lately
         }

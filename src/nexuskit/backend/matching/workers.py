@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import WorkerStatus
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument, not_found
+from nexuskit.backend.settings import DEFAULTS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,8 @@ class _Heard(NamedTuple):
 class Workers:
     """The workers of all namespaces, by namespace id and the key of their instance."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self._clock = clock
         self._heard: OrderedDict[tuple[str, str], _Heard] = OrderedDict()
         """Who was heard of longest ago comes first."""
@@ -43,9 +44,9 @@ class Workers:
         now = self._clock.now()
         for heartbeat in heartbeats:
             size = heartbeat.ByteSize()
-            if size > limits.WORKER_HEARTBEAT_SIZE:
+            if size > self._limits.WORKER_HEARTBEAT_SIZE:
                 raise invalid_argument(
-                    f"WorkerHeartbeat exceeds size limit: {size} bytes, at most {limits.WORKER_HEARTBEAT_SIZE}."
+                    f"WorkerHeartbeat exceeds size limit: {size} bytes, at most {self._limits.WORKER_HEARTBEAT_SIZE}."
                 )
             place = (namespace_id, heartbeat.worker_instance_key)
             if heartbeat.status == WorkerStatus.WORKER_STATUS_SHUTDOWN:
@@ -69,12 +70,12 @@ class Workers:
         self._forget(self._clock.now())
         heard = self._heard.get((namespace_id, key))
         if heard is None:
-            raise not_found(f"Worker {key[: limits.ID_LENGTH // 4]} not found")
+            raise not_found(f"Worker {key[: self._limits.ID_LENGTH // 4]} not found")
         return heard.heartbeat
 
     def _forget(self, now: int) -> None:
         while self._heard:
             place, heard = next(iter(self._heard.items()))
-            if len(self._heard) <= limits.WORKERS_LISTED and heard.time > now - limits.WORKER_REMEMBERED:
+            if len(self._heard) <= self._limits.WORKERS_LISTED and heard.time > now - self._limits.WORKER_REMEMBERED:
                 return
             del self._heard[place]

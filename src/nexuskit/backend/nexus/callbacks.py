@@ -126,7 +126,7 @@ class Callbacks:
     def _refused(tx: Transaction, waiting: Waiting, failure: Failure) -> None:
         row = callback.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is not None:
-            callback.refused(tx, row, activity_failures.cut(failure), retryable=False)
+            callback.refused(tx, row, activity_failures.cut(failure, tx.limits), retryable=False)
 
 
 def _outcome(source: Execution, closing: HistoryEvent) -> Outcome:

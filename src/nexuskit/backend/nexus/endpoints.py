@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from temporalio.api.nexus.v1 import Endpoint, EndpointSpec
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import timestamp
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9\-]*[a-zA-Z0-9]")
 class Endpoints:
     """All endpoints, by name and by id."""
 
-    def __init__(self, store: Store, namespaces: Namespaces) -> None:
+    def __init__(self, store: Store, namespaces: Namespaces, limits: Limits = DEFAULTS) -> None:
+        self._limits = limits
         self._store = store
         self._namespaces = namespaces
         self._by_id: dict[str, Endpoint] = {}
@@ -153,13 +154,15 @@ class Endpoints:
         name = spec.name
         if not name:
             raise invalid_argument("endpoint name not set")
-        if len(name.encode()) > limits.ENDPOINT_NAME_LENGTH:
-            raise invalid_argument(f"endpoint name exceeds length limit of {limits.ENDPOINT_NAME_LENGTH}")
+        if len(name.encode()) > self._limits.ENDPOINT_NAME_LENGTH:
+            raise invalid_argument(f"endpoint name exceeds length limit of {self._limits.ENDPOINT_NAME_LENGTH}")
         if not NAME.fullmatch(name):
             raise invalid_argument(f"endpoint name must match the regex: '^{NAME.pattern}$', got {name!r}")
         size = spec.description.ByteSize()
-        if size > limits.ENDPOINT_DESCRIPTION_SIZE:
-            raise invalid_argument(f"description size exceeds limit of {limits.ENDPOINT_DESCRIPTION_SIZE}: {size}")
+        if size > self._limits.ENDPOINT_DESCRIPTION_SIZE:
+            raise invalid_argument(
+                f"description size exceeds limit of {self._limits.ENDPOINT_DESCRIPTION_SIZE}: {size}"
+            )
         kind = spec.target.WhichOneof("variant")
         if kind is None:
             raise invalid_argument("empty target variant")
@@ -177,5 +180,5 @@ class Endpoints:
             )
         if not worker.task_queue:
             raise invalid_argument("target task queue not set")
-        if len(worker.task_queue.encode()) > limits.ID_LENGTH:
-            raise invalid_argument(f"taskQueue length exceeds limit of {limits.ID_LENGTH} bytes")
+        if len(worker.task_queue.encode()) > self._limits.ID_LENGTH:
+            raise invalid_argument(f"taskQueue length exceeds limit of {self._limits.ID_LENGTH} bytes")

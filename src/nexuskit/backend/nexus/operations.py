@@ -14,11 +14,12 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
 
-from nexuskit.backend import limits, tokens
+from nexuskit.backend import tokens
 from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import MILLISECOND, timestamp
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Operations:
             return
         now = self._engine.clock.now()
         ends = [(end, kind) for end, kind in nexus_operation.deadlines(row) if end]
-        until = min([now + limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
-        if until - now < limits.NEXUS_REQUEST_TIMEOUT_MIN:
+        until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
+        if until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
             kind = min(ends)[1]
             self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
             return
@@ -122,7 +123,7 @@ class Operations:
             return Refused(handler_error(HandlerErrorType.NOT_FOUND, message), retryable=False)
         request = self._request(resident, row, event, endpoint, now, until)
         namespace_id = self._namespaces.get(worker.namespace).id
-        return read_answer(await self._tasks.ask(namespace_id, worker.task_queue, request, until))
+        return read_answer(await self._tasks.ask(namespace_id, worker.task_queue, request, until), self._engine.limits)
 
     def _request(
         self, resident: Resident, row: NexusOperation, event: HistoryEvent, endpoint: Endpoint, now: int, until: int
@@ -185,7 +186,7 @@ class Operations:
             case Failed(failure):
                 nexus_operation.fail(tx, row, failure)
             case Refused(failure, True):
-                nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure))
+                nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure, tx.limits))
             case Refused(failure, _):
                 nexus_operation.fail(tx, row, failure)
 
@@ -195,10 +196,10 @@ def milliseconds(span: int) -> str:
     return f"{max(span, 0) // MILLISECOND}ms"
 
 
-def read_answer(answer: Response | Failure) -> Answer:
+def read_answer(answer: Response | Failure, limits: Limits = DEFAULTS) -> Answer:
     """What a worker answered to a start, checked against the limits."""
     if isinstance(answer, Failure):
-        cut_causes(answer)
+        cut_causes(answer, limits)
         return Refused(answer, failures.retryable(answer))
     start = answer.start_operation
     match start.WhichOneof("variant"):
@@ -217,7 +218,7 @@ def read_answer(answer: Response | Failure) -> Answer:
                 return Refused(handler_error(HandlerErrorType.INTERNAL, message), retryable=False)
             return Accepted(token, links.all_from_nexus(start.async_success.links))
         case "failure":
-            cut_causes(start.failure)
+            cut_causes(start.failure, limits)
             return Failed(start.failure)
         case "operation_error":
             failure = failures.from_nexus(start.operation_error.failure)
@@ -226,7 +227,7 @@ def read_answer(answer: Response | Failure) -> Answer:
             elif failure.WhichOneof("failure_info") is None:
                 failure.application_failure_info.type = "OperationError"
                 failure.application_failure_info.non_retryable = True
-            cut_causes(failure)
+            cut_causes(failure, limits)
             return Failed(failure)
         case _:
             return Refused(handler_error(HandlerErrorType.INTERNAL, "empty outcome"), retryable=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from temporalio.api.common.v1 import Payload, SearchAttributes
 from temporalio.api.enums.v1 import IndexedValueType
 
-from nexuskit.backend import limits
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -113,13 +113,14 @@ def is_reserved(name: str) -> bool:
     return name in SYSTEM or name in RESERVED or name in PREDEFINED or name.startswith("Temporal")
 
 
-def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str) -> None:
+def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str, limits: Limits = DEFAULTS) -> None:
     """Attributes may be set: they are there, their values fit, and they are not too many. Gives each its type.
 
     Args:
         given: the attributes, changed in place.
         custom: name → type of the namespace's custom ones.
         namespace: its name, for the message.
+        limits: how many there may be.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
@@ -144,7 +145,7 @@ def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str) ->
         payload.metadata["type"] = NAMES[kind].encode()
 
 
-def check_size(merged: SearchAttributes) -> None:
+def check_size(merged: SearchAttributes, limits: Limits = DEFAULTS) -> None:
     """All attributes of a run are within their limits.
 
     Raises:
