@@ -16,9 +16,8 @@ from temporalio.api.workflowservice.v1 import (
     RespondActivityTaskFailedRequest,
 )
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal, refusals
+from tests.support.values import (
     application_failure,
     cancel_activity,
     cancelled_failure,
@@ -26,8 +25,6 @@ from tests.support.raw import (
     duration,
     event_names,
     payloads,
-    refusal,
-    refusals,
     result_of,
     retry_policy,
     schedule_activity,

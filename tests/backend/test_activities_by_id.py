@@ -18,15 +18,13 @@ from temporalio.api.workflowservice.v1 import (
     RespondActivityTaskFailedByIdResponse,
 )
 
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal, refusals
+from tests.support.values import (
     application_failure,
     cancel_activity,
     complete_workflow,
     event_names,
     payloads,
-    refusal,
-    refusals,
     result_of,
     retry_policy,
     schedule_activity,

@@ -25,15 +25,12 @@ from temporalio.api.workflowservice.v1 import (
     UpdateActivityOptionsRequest,
 )
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal, refusals
+from tests.support.values import (
     application_failure,
     complete_workflow,
     duration,
     payloads,
-    refusal,
-    refusals,
     retry_policy,
     schedule_activity,
 )

@@ -19,7 +19,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from tests.support.alone import Alone
-from tests.support.raw import Namespace, application_failure, duration, refusal
+from tests.support.raw import Namespace, refusal
+from tests.support.values import application_failure, duration
 
 Status = ActivityExecutionStatus
 

@@ -33,20 +33,19 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from tests.backend.conftest import Endpoint
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.servers import Server
+from tests.support.values import (
     application_failure,
     complete_workflow,
     duration,
     event_names,
     fail_workflow,
     payloads,
-    refusal,
     result_of,
     schedule_activity,
     schedule_operation,
 )
-from tests.support.servers import Server
 
 WORKFLOW_SERVICE = "/temporal.api.workflowservice.v1.WorkflowService/"
 OPERATOR_SERVICE = "/temporal.api.operatorservice.v1.OperatorService/"

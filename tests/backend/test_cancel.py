@@ -7,16 +7,14 @@ import pytest
 from temporalio.api.common.v1 import Link
 from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal
+from tests.support.values import (
     cancel_workflow,
     complete_workflow,
     continue_as_new,
     duration,
     event_names,
     payloads,
-    refusal,
     start_timer,
 )
 

@@ -20,8 +20,8 @@ from temporalio.api.enums.v1 import (
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.sdk.v1 import UserMetadata
 
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     cancel_external,
     cancel_workflow,
@@ -32,7 +32,6 @@ from tests.support.raw import (
     fail_workflow,
     payload,
     payloads,
-    refusal,
     result_of,
     retry_policy,
     start_child,

@@ -14,7 +14,8 @@ from nexuskit.backend.configuration import FIXED, Kind, configured, kind, settab
 from nexuskit.backend.errors import StartError
 from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import HOUR, SECOND
-from tests.support.raw import Namespace, payloads, refusal, schedule_operation
+from tests.support.raw import Namespace, refusal
+from tests.support.values import payloads, schedule_operation
 
 
 def refused(document: Any) -> str:

@@ -14,8 +14,8 @@ from temporalio.api.nexus.v1 import PropagatedSerializationContext
 from temporalio.api.sdk.v1 import UserMetadata
 
 from tests.backend.conftest import Endpoint
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     async_result,
     complete_workflow,
@@ -25,7 +25,6 @@ from tests.support.raw import (
     fail_workflow,
     payload,
     payloads,
-    refusal,
     result_of,
     retry_policy,
     schedule_operation,

@@ -38,15 +38,14 @@ from tests.support.alone import Alone
 from tests.support.backend_process import BackendProcess
 from tests.support.crash_samples import LOST_AFTER, Order, Pay, PaymentsHandler, Place, charge, charged
 from tests.support.messages import acceptance, place_of, response
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     async_result,
     complete_workflow,
     duration,
     event_names,
     payloads,
-    refusal,
     result_of,
     schedule_activity,
     schedule_operation,

@@ -7,8 +7,8 @@ import pytest
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, RetryState
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
 
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     cancel_workflow,
     complete_workflow,
@@ -17,7 +17,6 @@ from tests.support.raw import (
     event_names,
     fail_workflow,
     payloads,
-    refusal,
     retry_policy,
 )
 

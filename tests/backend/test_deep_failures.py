@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 
-from tests.support.raw import Namespace, complete_workflow, retry_policy, schedule_activity
+from tests.support.raw import Namespace
+from tests.support.values import complete_workflow, retry_policy, schedule_activity
 
 
 @pytest.mark.usefixtures("embedded_only")

@@ -22,8 +22,9 @@ from temporalio.api.workflowservice.v1 import (
     UpdateNamespaceRequest,
 )
 
-from tests.support.raw import Namespace, complete_workflow, duration, refusal, start_timer
+from tests.support.raw import Namespace, refusal
 from tests.support.real_server import wait_until_usable
+from tests.support.values import complete_workflow, duration, start_timer
 
 DEPRECATED = NamespaceState.NAMESPACE_STATE_DEPRECATED
 REGISTERED = NamespaceState.NAMESPACE_STATE_REGISTERED

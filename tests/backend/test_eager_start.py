@@ -2,7 +2,8 @@
 
 from temporalio.api.common.v1 import WorkerVersionStamp
 
-from tests.support.raw import Namespace, complete_workflow, duration, event_names
+from tests.support.raw import Namespace
+from tests.support.values import complete_workflow, duration, event_names
 
 
 async def test_the_first_task_comes_with_the_answer_and_to_nobody_else(

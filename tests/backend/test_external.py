@@ -16,15 +16,14 @@ from temporalio.api.enums.v1 import (
 )
 from temporalio.api.history.v1 import HistoryEvent
 
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     cancel_external,
     complete_workflow,
     continue_as_new,
     event_names,
     payload,
     payloads,
-    refusal,
     signal_external,
     start_child,
 )

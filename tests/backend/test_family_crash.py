@@ -24,8 +24,8 @@ from tests.backend.test_crash import (
     dice,  # noqa: F401, a fixture
 )
 from tests.support.backend_process import BackendProcess
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace
+from tests.support.values import (
     cancel_external,
     complete_workflow,
     continue_as_new,

@@ -12,15 +12,8 @@ from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryResponse,
 )
 
-from tests.support.raw import (
-    Namespace,
-    complete_workflow,
-    event_names,
-    refusal,
-    result_of,
-    schedule_activity,
-    start_timer,
-)
+from tests.support.raw import Namespace, refusal
+from tests.support.values import complete_workflow, event_names, result_of, schedule_activity, start_timer
 
 CLOSE_EVENT = HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT
 

@@ -13,13 +13,12 @@ from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailur
 from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse
 
 from tests.backend.conftest import Endpoint
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     async_result,
     complete_workflow,
     event_names,
     fail_workflow,
-    refusal,
     result_of,
     schedule_operation,
 )

@@ -12,8 +12,8 @@ import pytest
 
 from nexuskit import backend
 from tests.support.loop_guard import LoopGuard
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace
+from tests.support.values import (
     complete_workflow,
     event_names,
     result_of,

@@ -8,15 +8,8 @@ from temporalio.api.common.v1 import Header, Payload, Payloads
 from temporalio.api.enums.v1 import CommandType, EventType, WorkflowTaskFailedCause
 from temporalio.api.sdk.v1 import UserMetadata
 
-from tests.support.raw import (
-    Namespace,
-    application_failure,
-    complete_workflow,
-    event_names,
-    payload,
-    payloads,
-    refusal,
-)
+from tests.support.raw import Namespace, refusal
+from tests.support.values import application_failure, complete_workflow, event_names, payload, payloads
 
 
 def record_marker(name: str = "core_local_activity", size: int = 0, **more: object) -> Command:

@@ -16,8 +16,9 @@ from temporalio.api.workflowservice.v1 import (
     UpdateNamespaceRequest,
 )
 
-from tests.support.raw import Namespace, complete_workflow, duration, refusal
+from tests.support.raw import Namespace, refusal
 from tests.support.real_server import wait_until_usable
+from tests.support.values import complete_workflow, duration
 
 DAY = timedelta(days=1)
 NAME_LIMIT = 1000

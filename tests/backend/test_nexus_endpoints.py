@@ -16,7 +16,8 @@ from temporalio.api.operatorservice.v1 import (
     UpdateNexusEndpointRequest,
 )
 
-from tests.support.raw import Namespace, endpoint_spec, payload, refusal, refusals
+from tests.support.raw import Namespace, endpoint_spec, refusal, refusals
+from tests.support.values import payload
 
 NAME_LIMIT = 200
 DESCRIPTION_LIMIT = 20_000

@@ -20,14 +20,13 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from tests.backend.conftest import Endpoint
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     cancelled_failure,
     complete_workflow,
     event_names,
     payloads,
-    refusal,
     schedule_operation,
     sync_result,
 )

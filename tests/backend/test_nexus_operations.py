@@ -14,25 +14,22 @@ from temporalio.api.operatorservice.v1 import UpdateNexusEndpointRequest
 from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse, PollWorkflowTaskQueueResponse
 
 from tests.backend.conftest import Endpoint
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, endpoint_spec, refusal, wait_until_callable
+from tests.support.servers import Server
+from tests.support.values import (
     application_failure,
     async_result,
     complete_workflow,
     duration,
-    endpoint_spec,
     event_names,
     fail_workflow,
     payload,
     payloads,
-    refusal,
     result_of,
     schedule_operation,
     start_timer,
     sync_result,
-    wait_until_callable,
 )
-from tests.support.servers import Server
 
 STARTED = EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED
 

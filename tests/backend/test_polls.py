@@ -24,7 +24,7 @@ from nexuskit.backend.nexus.tasks import NexusTasks
 from nexuskit.backend.times import SECOND
 from tests.support.clock import NOW, settle
 from tests.support.engine import NAMESPACE, QUEUE, Orders, orders
-from tests.support.raw import schedule_activity
+from tests.support.values import schedule_activity
 
 CALL = Call("Poll")
 GONE = Waiting(12345, "workflow_task", 5, 1)

@@ -26,14 +26,13 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend import limits
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     complete_workflow,
     duration,
     event_names,
     payloads,
-    refusal,
     sticky_queue,
     value_of,
 )

@@ -13,7 +13,8 @@ from temporalio.api.operatorservice.v1 import DeleteNamespaceRequest
 from temporalio.api.workflowservice.v1 import ListNamespacesRequest
 
 from tests.support.backend_process import BackendProcess
-from tests.support.raw import Namespace, complete_workflow
+from tests.support.raw import Namespace
+from tests.support.values import complete_workflow
 
 RUNS = 150
 """Some batches' worth."""

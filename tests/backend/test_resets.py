@@ -19,16 +19,8 @@ from temporalio.api.workflowservice.v1 import (
     SignalWorkflowExecutionRequest,
 )
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
-    complete_workflow,
-    event_names,
-    payloads,
-    refusal,
-    schedule_activity,
-    start_timer,
-)
+from tests.support.raw import IDENTITY, Namespace, refusal
+from tests.support.values import complete_workflow, event_names, payloads, schedule_activity, start_timer
 
 STATUS = WorkflowExecutionStatus
 

@@ -26,16 +26,9 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import limits
 from tests.backend.test_visibility import eventually
-from tests.support.raw import (
-    Namespace,
-    complete_workflow,
-    event_names,
-    fail_workflow,
-    payload,
-    refusal,
-    value_of,
-)
+from tests.support.raw import Namespace, refusal
 from tests.support.servers import Server
+from tests.support.values import complete_workflow, event_names, fail_workflow, payload, value_of
 
 TYPES = {
     "Customer": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,

@@ -15,7 +15,8 @@ from temporalio.api.workflowservice.v1 import ListNamespacesRequest
 
 import nexuskit
 from nexuskit import backend
-from tests.support.raw import Namespace, complete_workflow, refusal, result_of, start_timer
+from tests.support.raw import Namespace, refusal
+from tests.support.values import complete_workflow, result_of, start_timer
 
 
 @asynccontextmanager

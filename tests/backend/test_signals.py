@@ -10,16 +10,14 @@ from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus, Workflow
 from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailure
 from temporalio.api.history.v1 import HistoryEvent
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal
+from tests.support.values import (
     complete_workflow,
     duration,
     event_names,
     fail_workflow,
     payload,
     payloads,
-    refusal,
     start_timer,
     value_of,
 )

@@ -36,17 +36,14 @@ from temporalio.api.workflowservice.v1 import (
 
 from tests.backend.conftest import Endpoint
 from tests.support.alone import Alone
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal, refusals
+from tests.support.values import (
     application_failure,
     async_result,
     complete_workflow,
     duration,
     payload,
     payloads,
-    refusal,
-    refusals,
     result_of,
     retry_policy,
     schedule_operation,

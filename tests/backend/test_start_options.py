@@ -14,8 +14,8 @@ from temporalio.api.sdk.v1 import UserMetadata
 from temporalio.api.workflow.v1 import OnConflictOptions
 
 from tests.backend.conftest import Endpoint
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     async_result,
     cancel_workflow,
@@ -26,7 +26,6 @@ from tests.support.raw import (
     fail_workflow,
     payload,
     payloads,
-    refusal,
     result_of,
     schedule_operation,
     start_timer,

@@ -20,8 +20,9 @@ from temporalio.api.workflowservice.v1 import (
     UpdateTaskQueueConfigRequest,
 )
 
-from tests.support.raw import IDENTITY, Namespace, complete_workflow, refusal, schedule_activity
+from tests.support.raw import IDENTITY, Namespace, refusal
 from tests.support.servers import Server
+from tests.support.values import complete_workflow, schedule_activity
 
 WORKFLOW = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 ACTIVITY = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY

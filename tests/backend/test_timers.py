@@ -5,14 +5,8 @@ from datetime import timedelta
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
-from tests.support.raw import (
-    Namespace,
-    cancel_timer,
-    complete_workflow,
-    event_names,
-    schedule_activity,
-    start_timer,
-)
+from tests.support.raw import Namespace
+from tests.support.values import cancel_timer, complete_workflow, event_names, schedule_activity, start_timer
 
 FIRED = EventType.EVENT_TYPE_TIMER_FIRED
 

@@ -13,7 +13,8 @@ from temporalio.api.update.v1 import Input, Meta, Request, WaitPolicy
 from temporalio.api.workflowservice.v1 import ExecuteMultiOperationRequest, UpdateWorkflowExecutionRequest
 
 from tests.support.messages import acceptance, place_of, response
-from tests.support.raw import IDENTITY, Namespace, complete_workflow, payloads, refusal, value_of
+from tests.support.raw import IDENTITY, Namespace, refusal
+from tests.support.values import complete_workflow, payloads, value_of
 
 COMPLETED = UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
 USE_EXISTING = WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING

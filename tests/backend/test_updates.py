@@ -21,18 +21,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from tests.support.messages import acceptance, place_of, rejection, request_of, response
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
-    complete_workflow,
-    event_names,
-    payload,
-    payloads,
-    refusal,
-    start_timer,
-    sticky_queue,
-    value_of,
-)
+from tests.support.raw import IDENTITY, Namespace, refusal
+from tests.support.values import complete_workflow, event_names, payload, payloads, start_timer, sticky_queue, value_of
 
 ADMITTED = UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED
 ACCEPTED = UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED

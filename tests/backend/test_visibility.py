@@ -21,8 +21,9 @@ from temporalio.api.workflowservice.v1 import (
     ScanWorkflowExecutionsRequest,
 )
 
-from tests.support.raw import Namespace, complete_workflow, fail_workflow, payload, refusal, value_of
+from tests.support.raw import Namespace, refusal
 from tests.support.servers import Server
+from tests.support.values import complete_workflow, fail_workflow, payload, value_of
 
 T = TypeVar("T")
 STATUS = WorkflowExecutionStatus

@@ -23,7 +23,8 @@ from temporalio.api.workflowservice.v1 import (
     ShutdownWorkerRequest,
 )
 
-from tests.support.raw import IDENTITY, Namespace, complete_workflow, refusal, schedule_activity, sticky_queue
+from tests.support.raw import IDENTITY, Namespace, refusal
+from tests.support.values import complete_workflow, schedule_activity, sticky_queue
 
 NORMAL = TaskQueueKind.TASK_QUEUE_KIND_NORMAL
 STICKY = TaskQueueKind.TASK_QUEUE_KIND_STICKY

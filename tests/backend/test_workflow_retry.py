@@ -10,8 +10,8 @@ from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType, RetryStat
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.sdk.v1 import UserMetadata
 
-from tests.support.raw import (
-    Namespace,
+from tests.support.raw import Namespace, refusal
+from tests.support.values import (
     application_failure,
     cancel_workflow,
     cancelled_failure,
@@ -21,7 +21,6 @@ from tests.support.raw import (
     fail_workflow,
     payload,
     payloads,
-    refusal,
     retry_policy,
 )
 

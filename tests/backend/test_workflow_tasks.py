@@ -10,17 +10,14 @@ from temporalio.api.enums.v1 import CommandType, EventType, TimeoutType, Workflo
 from temporalio.api.errordetails.v1 import NotFoundFailure
 from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueResponse, RespondWorkflowTaskFailedRequest
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal, refusals
+from tests.support.values import (
     application_failure,
     cancel_timer,
     complete_workflow,
     duration,
     event_names,
     fail_workflow,
-    refusal,
-    refusals,
     result_of,
     schedule_activity,
     start_timer,

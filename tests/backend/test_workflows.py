@@ -17,17 +17,14 @@ from temporalio.api.enums.v1 import (
 from temporalio.api.errordetails.v1 import NotFoundFailure
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 
-from tests.support.raw import (
-    IDENTITY,
-    Namespace,
+from tests.support.raw import IDENTITY, Namespace, refusal, refusals
+from tests.support.values import (
     application_failure,
     complete_workflow,
     duration,
     event_names,
     fail_workflow,
     payloads,
-    refusal,
-    refusals,
     result_of,
 )
 

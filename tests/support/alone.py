@@ -18,7 +18,8 @@ from temporalio.api.workflowservice.v1 import (
     TerminateActivityExecutionRequest,
 )
 
-from tests.support.raw import IDENTITY, Namespace, duration
+from tests.support.raw import IDENTITY, Namespace
+from tests.support.values import duration
 
 
 class Alone:
