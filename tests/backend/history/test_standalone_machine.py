@@ -17,7 +17,8 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, Execution, Info
 from nexuskit.backend.history.transaction import Transaction, replay
 from nexuskit.backend.times import SECOND
-from tests.backend.history.test_machines import EXAMPLES, StoringWorld
+from tests.backend.history.test_machines import EXAMPLES
+from tests.support.storing import StoringWorld
 from tests.support.world import application_failure, payloads, seconds
 
 KEY = standalone.SCHEDULED_ID
