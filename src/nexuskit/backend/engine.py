@@ -436,6 +436,20 @@ class Engine:
         events = History.FromString(b"".join(each.body for each in found)).events
         return [event for event in events if first_id <= event.event_id <= last_id]
 
+    async def read_history(self, resident: Resident, first_id: int, last_id: int, size: int, into: History) -> int:
+        """Read the events from `first_id` to `last_id`, up to about `size` bytes, at least one, into a message.
+
+        Returns:
+            The id of the last one that was read; `first_id - 1` where there is nothing to read.
+        """
+        found = await self.batches(resident, first_id, last_id, size)
+        if not found:
+            return first_id - 1
+        into.MergeFromString(b"".join(each.body for each in found))
+        del into.events[: max(first_id - found[0].first_id, 0)]
+        del into.events[last_id - first_id + 1 :]
+        return min(found[-1].last_id, last_id)
+
     async def event(self, resident: Resident, event_id: int) -> HistoryEvent:
         """One event of history."""
         events = await self.events(resident, event_id, event_id, 1)

@@ -118,34 +118,33 @@ async def task(
     token = tokens.WorkflowTaskToken(
         resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.attempt, row.started_time
     )
-    events = await services.engine.events(
-        resident, started.history_from, started.history_to, services.limits.HISTORY_PAGE_SIZE
-    )
-    more = b""
-    last = events[-1].event_id if events else started.history_to
-    if last < started.history_to:
-        transient = row.scheduled_id if started.transient else 0
-        page = tokens.HistoryPage(
-            resident.execution.id, info.namespace_id, info.run_id, last + 1, started.history_to, transient
-        )
-        more = tokens.write(page)
-    else:
-        events.extend(started.transient)
-    return PollWorkflowTaskQueueResponse(
+    answer = PollWorkflowTaskQueueResponse(
         task_token=tokens.write(token),
         workflow_execution=WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id),
         workflow_type=WorkflowType(name=info.workflow_type),
         previous_started_event_id=info.previous_started_id,
         started_event_id=row.started_id,
         attempt=row.attempt,
-        history=History(events=events),
-        next_page_token=more,
+        history=History(),
         workflow_execution_task_queue=TaskQueue(name=info.task_queue, kind=TaskQueueKind.TASK_QUEUE_KIND_NORMAL),
         scheduled_time=timestamp(row.scheduled_time),
         started_time=timestamp(row.started_time),
         queries=asked,
         messages=started.messages,
     )
+    size = services.limits.HISTORY_PAGE_SIZE
+    last = await services.engine.read_history(
+        resident, started.history_from, started.history_to, size, into=answer.history
+    )
+    if last < started.history_to:
+        transient = row.scheduled_id if started.transient else 0
+        page = tokens.HistoryPage(
+            resident.execution.id, info.namespace_id, info.run_id, last + 1, started.history_to, transient
+        )
+        answer.next_page_token = tokens.write(page)
+    else:
+        answer.history.events.extend(started.transient)
+    return answer
 
 
 async def complete(

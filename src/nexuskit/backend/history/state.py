@@ -189,7 +189,10 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def weight(self) -> int:
         """About how many bytes it takes to keep."""
-        return ROW_WEIGHT + sum(len(getattr(self, name)) for name in _heavy_fields(type(self)))
+        weight = ROW_WEIGHT
+        for name in _heavy_fields(type(self)):
+            weight += len(getattr(self, name))
+        return weight
 
 
 ROW_WEIGHT = 100
@@ -240,8 +243,11 @@ class Table(Generic[R]):
         """By how many bytes the running transaction makes it larger, or smaller."""
         grown = 0
         for key, row in self.changes.items():
+            if row is not None:
+                grown += row.weight()
             before = self.settled.get(key)
-            grown += (row.weight() if row is not None else 0) - (before.weight() if before is not None else 0)
+            if before is not None:
+                grown -= before.weight()
         return grown
 
     def settle(self) -> None:
@@ -313,7 +319,11 @@ class Execution:
 
     def pending_size(self) -> int:
         """About how many bytes all rows take, with the running transaction."""
-        return self._weight + sum(table.growth() for table in self._tables.values() if table.changes)
+        size = self._weight
+        for table in self._tables.values():
+            if table.changes:
+                size += table.growth()
+        return size
 
     @property
     def relisted(self) -> bool:
