@@ -10,7 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 from temporalio.api.command.v1 import Command
-from temporalio.api.common.v1 import Payload, Payloads, TimeSkippingConfig
+from temporalio.api.common.v1 import Payload, Payloads, TimeSkippingConfig, WorkerVersionCapabilities
+from temporalio.api.deployment.v1 import WorkerDeploymentOptions
+from temporalio.api.enums.v1 import WorkerVersioningMode
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.failure.v1 import Failure, NexusHandlerFailureInfo
 from temporalio.api.nexus.v1 import Response, StartOperationResponse
@@ -326,6 +328,41 @@ async def test_a_field_that_the_embedded_backend_does_not_honour_is_unimplemente
     orders: Namespace, workflow_id: str, queue: str, field: str
 ) -> None:
     refused = await refusal(orders.start(workflow_id, queue, **{field: NOT_SERVED_YET[field]}))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
+    assert field in refused.message
+
+
+@pytest.mark.usefixtures("embedded_only")
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        (
+            "use_versioning",
+            {"worker_version_capabilities": WorkerVersionCapabilities(build_id="1", use_versioning=True)},
+        ),
+        (
+            "worker_versioning_mode",
+            {
+                "deployment_options": WorkerDeploymentOptions(
+                    deployment_name="d",
+                    build_id="1",
+                    worker_versioning_mode=WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED,
+                )
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Workflow", "Activity", "Nexus"])
+async def test_a_worker_that_asks_for_versioning_is_told_that_there_is_none(
+    orders: Namespace, queue: str, kind: str, field: str, options: dict[str, Any]
+) -> None:
+    polls = {
+        "Workflow": PollWorkflowTaskQueueRequest,
+        "Activity": PollActivityTaskQueueRequest,
+        "Nexus": PollNexusTaskQueueRequest,
+    }
+    request = polls[kind](namespace=orders.name, task_queue=TaskQueue(name=queue), **options)
+    refused = await refusal(getattr(orders.service, f"Poll{kind}TaskQueue")(request, timeout=10))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED
     assert field in refused.message
 

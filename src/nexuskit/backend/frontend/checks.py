@@ -10,6 +10,13 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from temporalio.api.enums.v1 import WorkerVersioningMode
+from temporalio.api.workflowservice.v1 import (
+    PollActivityTaskQueueRequest,
+    PollNexusTaskQueueRequest,
+    PollWorkflowTaskQueueRequest,
+)
+
 from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import span
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
 
+PollRequest = PollWorkflowTaskQueueRequest | PollActivityTaskQueueRequest | PollNexusTaskQueueRequest
+_VERSIONED = WorkerVersioningMode.WORKER_VERSIONING_MODE_VERSIONED
+
 log = logging.getLogger("nexuskit.backend.frontend")
 
 HARMLESS: Mapping[str, str] = MappingProxyType(
@@ -28,7 +38,7 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "capabilities": "says what the client understands beyond what we send",
         "deployment": "names the worker's build; nothing here depends on it",
         "include_system_workers": "there are none",
-        "deployment_options": "versioning is not offered; workers without it say so in this field",
+        "deployment_options": "names the worker's build; a poll that asks for versioning in it is refused",
         "eager_worker_deployment_options": "versioning is not offered",
         "last_heartbeat_details": "kept where the attempt is retried",
         "metering_metadata": "for billing, which there is none of",
@@ -40,7 +50,7 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "skip_archival": "there is no archive",
         "worker_control_task_queue": "for commands to workers, which are not sent",
         "worker_version": "versioning is not offered",
-        "worker_version_capabilities": "versioning is not offered; workers without it say so in this field",
+        "worker_version_capabilities": "names the worker's build; a poll that asks for versioning in it is refused",
     }
 )
 """Field that is ignored wherever it occurs → why that harms nobody."""
@@ -85,6 +95,25 @@ def check_fields(request: Message) -> None:
     for field, _ in request.ListFields():
         if field.name in refused:
             raise unimplemented(f"{request.DESCRIPTOR.name}.{field.name} is set, and not served by this backend")
+
+
+def check_unversioned(request: PollRequest) -> None:
+    """The worker does not ask to be given only what is pinned to its build, which nothing here would keep.
+
+    Raises:
+        StatusError: UNIMPLEMENTED.
+    """
+    name = request.DESCRIPTOR.name
+    if request.worker_version_capabilities.use_versioning:
+        raise unimplemented(
+            f"{name}.worker_version_capabilities.use_versioning is set, and not served by this backend: start the"
+            " worker without versioning"
+        )
+    if request.deployment_options.worker_versioning_mode == _VERSIONED:
+        raise unimplemented(
+            f"{name}.deployment_options.worker_versioning_mode VERSIONED is set, and not served by this backend: start"
+            " the worker without versioning"
+        )
 
 
 def check_text(field: str, value: str, limits: Limits = DEFAULTS, *, required: bool = True) -> None:

@@ -32,6 +32,8 @@ async def get_system_info(services: Services, _: Call, request: GetSystemInfoReq
             activity_failure_include_heartbeat=True,
             encoded_failure_attributes=True,
             sdk_metadata=True,
+            # Not the versioning itself: without this, workers do not say which build they are.
+            build_id_based_versioning=True,
             eager_workflow_start=True,
             nexus=True,
         ),
