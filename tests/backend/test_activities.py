@@ -431,6 +431,34 @@ async def test_one_that_no_worker_has_is_cancelled_at_once(orders: Namespace, wo
     assert "BadRequestCancelActivityAttributes" in refused.message
 
 
+async def test_what_a_command_brings_at_once_comes_after_all_that_is_commanded(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(
+        queue, schedule_activity("unwanted", queue), cancel_activity(5), schedule_activity("wanted", queue)
+    )
+    woken = await orders.poll_workflow_task(queue)
+    # The worker counts the events that its commands make, and names the second activity by the place that it has so.
+    assert event_names(woken.history.events)[4:8] == [
+        "ACTIVITY_TASK_SCHEDULED",
+        "ACTIVITY_TASK_CANCEL_REQUESTED",
+        "ACTIVITY_TASK_SCHEDULED",
+        "ACTIVITY_TASK_CANCELED",
+    ]
+    await orders.complete_workflow_task(woken, cancel_activity(7))
+    await finish(orders, await orders.poll_workflow_task(queue))
+
+
+async def test_a_workflow_may_cancel_what_has_not_started_and_end(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_activity("unwanted", queue), cancel_activity(5), complete_workflow())
+    names = event_names(await orders.history(workflow_id))
+    assert names[4:] == ["ACTIVITY_TASK_SCHEDULED", "ACTIVITY_TASK_CANCEL_REQUESTED", "WORKFLOW_EXECUTION_COMPLETED"]
+
+
 async def test_an_activity_is_asked_to_stop_once(orders: Namespace, workflow_id: str, queue: str) -> None:
     await orders.start(workflow_id, queue)
     await orders.run_workflow_task(queue, schedule_activity("reserve", queue), start_timer("short", 0.01))

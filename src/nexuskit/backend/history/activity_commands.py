@@ -109,6 +109,7 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
     if row is not None and not row.started_time:
         tx.add(
             EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
+            later=True,
             activity_task_canceled_event_attributes=ActivityTaskCanceledEventAttributes(
                 details=Payloads(payloads=[text_payload(NOT_STARTED)]),
                 latest_cancel_requested_event_id=requested,
@@ -116,7 +117,6 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
                 identity=_identity(tx, completed_id),
             ),
         )
-        tx.wakes = True
 
 
 def text_payload(text: str) -> Payload:

@@ -223,8 +223,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         # The real server fails the workflow task here, for ever, and no workflow can catch that.
         message = f"endpoint {attributes.endpoint!r} is not registered: no endpoint of that name is in the registry"
         info = NexusHandlerFailureInfo(type="NOT_FOUND")
-        _add_failed(tx, row, Failure(message=message, nexus_handler_failure_info=info))
-        tx.wakes = True
+        _add_failed(tx, row, Failure(message=message, nexus_handler_failure_info=info), later=True)
 
 
 def _headers(tx: Transaction, given: Mapping[str, str]) -> dict[str, str]:
@@ -314,9 +313,10 @@ def fail(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
     workflow_task.schedule(tx)
 
 
-def _add_failed(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
+def _add_failed(tx: Transaction, row: NexusOperation, cause: Failure, *, later: bool = False) -> None:
     tx.add(
         EventType.EVENT_TYPE_NEXUS_OPERATION_FAILED,
+        later=later,
         nexus_operation_failed_event_attributes=NexusOperationFailedEventAttributes(
             scheduled_event_id=row.scheduled_id, failure=_failure(row, cause), request_id=row.request_id
         ),

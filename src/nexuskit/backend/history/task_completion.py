@@ -112,7 +112,7 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
     tx.answers = request.answers
     if not tx.state.info.running:
         return CompletedTask()
-    if buffer.release(tx) or tx.wakes or request.another:
+    if buffer.release(tx) or request.another:
         workflow_task.schedule(tx)
     elif update.waits(tx.state):
         workflow_task.speculate(tx)
@@ -127,6 +127,8 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
 
 def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: CompleteTask) -> int:
     """Returns the id of the event that says that the task is completed, 0 if no trace of it stays."""
+    # Not what its own commands bring at once: that may be closed over.
+    unseen = bool(buffer.waiting(tx.state).events)
     idle = not request.commands and not request.another
     if idle and update.may_discard(tx.state, task, request.messages, discards_events=request.discards_events):
         tx.note(workflow_task.Discarded())
@@ -136,7 +138,7 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
     tx.note(workflow_task.Sticky(request.sticky_queue, request.sticky_timeout))
     for place, command in enumerate(request.commands):
         if command.command_type in CLOSING:
-            if buffer.waiting(tx.state).events:
+            if unseen:
                 cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
                 raise CommandError(cause, "UnhandledCommand")
             if place + 1 < len(request.commands):

@@ -120,7 +120,6 @@ class Transaction:
         catalogues: id of each namespace → what search attributes it has.
         limits: of this backend.
         events: the events that go into history, in order.
-        wakes: a command left the workflow something to do: a workflow task follows once all commands are carried out.
         messages: what the worker sent with its commands, by id; each is taken out when it is carried out.
         verdicts: id of each update of which no trace stays → what its waiters are told.
         answers: id of each query that the worker answered → its answer.
@@ -140,7 +139,6 @@ class Transaction:
         "state",
         "successor",
         "verdicts",
-        "wakes",
     )
 
     def __init__(
@@ -164,7 +162,6 @@ class Transaction:
         self.now = now
         self.draw = draw
         self.events: list[HistoryEvent] = []
-        self.wakes = False
         self.messages: dict[str, Message] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.answers: Mapping[str, WorkflowQueryResult] = {}
@@ -176,6 +173,7 @@ class Transaction:
         links: list[Link] | None = None,
         user_metadata: UserMetadata | None = None,
         worker_may_ignore: bool = False,
+        later: bool = False,
         **attributes: Any,
     ) -> int:
         """Add an event: into history, or to the waiting ones if it must not come while a workflow task is in flight.
@@ -185,6 +183,8 @@ class Transaction:
             links: links to the other sides of a call.
             user_metadata: what the user said of the command.
             worker_may_ignore: an SDK that does not know the event goes on without it.
+            later: what a command brings at once. It waits until all commands are carried out: an SDK counts the events
+                that its commands make.
             attributes: the event's attributes, under their field name in `HistoryEvent`.
 
         Returns:
@@ -194,12 +194,12 @@ class Transaction:
         if worker_may_ignore:
             event.worker_may_ignore = True
         event.event_time.seconds, event.event_time.nanos = divmod(self.now, SECOND)
-        return self.put(event)
+        return self.put(event, later=later)
 
-    def put(self, event: HistoryEvent) -> int:
+    def put(self, event: HistoryEvent, *, later: bool = False) -> int:
         """Add an event that has its time already. Returns its id, 0 for one that waits."""
         self.rules.first(self, event.event_type)
-        if self.rules.holds_back(self.state, event.event_type):
+        if later or self.rules.holds_back(self.state, event.event_type):
             self.note(self.rules.hold(event.SerializeToString()))
             self.rules.events[event.event_type](self.state, event)
             return 0
@@ -227,7 +227,6 @@ class Transaction:
     def reset(self) -> None:
         """Forget all that was added so far."""
         self.events.clear()
-        self.wakes = False
         self.successor = None
         self.messages = {}
         self.verdicts = {}
