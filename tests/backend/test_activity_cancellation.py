@@ -1,9 +1,6 @@
 """Activities that their workflow asks to stop."""
 
-from typing import Any
-
 import grpc
-from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import EventType, PendingActivityState, RetryState
 from temporalio.api.workflowservice.v1 import (
     PollWorkflowTaskQueueResponse,
@@ -19,14 +16,6 @@ from tests.support.values import (
     schedule_activity,
     start_timer,
 )
-
-TOO_LARGE = Payloads(payloads=[Payload(data=b"x" * (2 * 1024 * 1024 + 1))])
-
-
-async def scheduled(orders: Namespace, workflow_id: str, queue: str, **options: Any) -> None:
-    """Starts a workflow that schedules the activity `reserve`."""
-    await orders.start(workflow_id, queue)
-    await orders.run_workflow_task(queue, schedule_activity("reserve", queue, **options))
 
 
 async def finish(orders: Namespace, task: PollWorkflowTaskQueueResponse) -> None:
