@@ -24,7 +24,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from tests.support.raw import IDENTITY, Namespace, refusal
-from tests.support.values import complete_workflow, schedule_activity, sticky_queue
+from tests.support.values import complete_workflow, event_names, schedule_activity, sticky_queue
 
 NORMAL = TaskQueueKind.TASK_QUEUE_KIND_NORMAL
 STICKY = TaskQueueKind.TASK_QUEUE_KIND_STICKY
@@ -206,3 +206,26 @@ async def test_a_sticky_queue_whose_worker_has_shut_down_falls_back_at_once(
     await orders.complete_activity(await orders.poll_activity_task(queue))
     await orders.run_workflow_task(queue, complete_workflow())
     assert (await orders.close_event(workflow_id)).HasField("workflow_execution_completed_event_attributes")
+
+
+@pytest.mark.usefixtures("embedded_only")  # there the task waits until its time in the sticky queue is over
+async def test_a_task_that_waits_for_a_worker_which_shuts_down_has_not_failed(
+    orders: Namespace, queue: str, workflow_id: str
+) -> None:
+    sticky = f"{queue}-sticky"
+    await orders.start(workflow_id, queue)
+    task = await orders.poll_workflow_task(queue)
+    polling = asyncio.ensure_future(poll(orders, sticky, kind=STICKY))
+    await arrived(orders, sticky)
+    own = sticky_queue(sticky, queue, timeout=600)
+    await orders.complete_workflow_task(task, sticky=own)
+    await orders.signal(workflow_id, "one")
+    await orders.complete_workflow_task(await polling, sticky=own)
+    await orders.signal(workflow_id, "two")
+    await shut_down(orders, sticky_task_queue=sticky)
+    task = await orders.poll_workflow_task(queue)
+    assert event_names(task.history.events)[-3:] == [
+        "WORKFLOW_EXECUTION_SIGNALED",
+        "WORKFLOW_TASK_SCHEDULED",
+        "WORKFLOW_TASK_STARTED",
+    ]

@@ -80,4 +80,4 @@ class Services:
                 if error.code != Code.NOT_FOUND:
                     raise
                 continue  # it is gone, and its task with it
-            self.engine.run(resident, workflow_task.leave_sticky)
+            self.engine.run(resident, workflow_task.unstick)

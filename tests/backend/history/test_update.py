@@ -227,7 +227,7 @@ def test_a_speculative_task_goes_to_the_sticky_queue_and_leaves_it_without_a_tra
     task = workflow_task.current(world.execution)
     assert task is not None
     assert task.queue == "mine"
-    world.run(workflow_task.leave_sticky)
+    world.run(workflow_task.unstick)
     task = workflow_task.current(world.execution)
     assert task is not None
     assert (task.queue, task.speculative) == ("orders", True)

@@ -542,21 +542,10 @@ def due(tx: Transaction, task: WorkflowTask) -> None:
 
 
 def unstick(tx: Transaction) -> None:
-    """Nobody polls the sticky queue that the task was to wait in, so it does not go there at all."""
+    """Nobody polls the sticky queue that the task waits in: it waits in the workflow's own, which any worker polls."""
     task = current(tx.state)
     if task is not None and not task.started and task.sticky_timeout:
         tx.note(Unstuck())
-
-
-def leave_sticky(tx: Transaction) -> None:
-    """A task that waits in a sticky queue goes to the workflow's own, which any worker polls."""
-    task = current(tx.state)
-    if task is None or task.started or not task.sticky_timeout:
-        return
-    if task.speculative:
-        tx.note(Unstuck())
-    else:
-        _wait_elsewhere(tx, task)
 
 
 def _wait_elsewhere(tx: Transaction, task: WorkflowTask) -> None:
