@@ -138,7 +138,7 @@ async def test_an_answer_that_is_too_long_is_a_failed_query(orders: Namespace, w
         else:
             refused = await refusal(asked)
             assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-            assert "Blob data size exceeds limit" in refused.message
+            assert refused.message == "Blob data size exceeds limit."
 
 
 async def test_a_query_before_the_first_turn_waits_for_it(orders: Namespace, workflow_id: str, queue: str) -> None:

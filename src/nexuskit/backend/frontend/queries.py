@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.services import Services
 
+TOO_LARGE = "Blob data size exceeds limit."
+"""What the one who asked is told of an answer that is too large; the real server's words, which programs look for."""
 FAILING_FROM = 3
 """While a workflow task is at this attempt or beyond, its workflow is taken to be broken and is not asked."""
 
@@ -125,7 +127,10 @@ def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest) -> P
         raise StatusError(Code.INVALID_ARGUMENT, answer.error_message, [QueryFailedFailure(failure=failure)])
     if kind != _ANSWERED:
         raise invalid_argument("query entered invalid state, this should be impossible")
-    check_size("ConsistentQuery", result)
+    try:
+        check_size("ConsistentQuery", result)
+    except StatusError as error:
+        raise invalid_argument(TOO_LARGE) from error
     return result
 
 
@@ -258,7 +263,7 @@ async def respond(
         raise not_found("query task not found, or already expired")
     try:
         check_size("RespondQueryTaskCompleted", request.query_result, services.limits)
-    except StatusError as error:
-        request = RespondQueryTaskCompletedRequest(completed_type=_FAILED, error_message=error.message)
+    except StatusError:
+        request = RespondQueryTaskCompletedRequest(completed_type=_FAILED, error_message=TOO_LARGE)
     question.end(request)
     return RespondQueryTaskCompletedResponse()
