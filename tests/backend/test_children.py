@@ -88,6 +88,19 @@ def attributes_of(event: HistoryEvent) -> Any:
     return getattr(event, event.WhichOneof("attributes") or "")
 
 
+async def test_a_child_has_what_its_priority_leaves_open_from_its_parent(family: Family) -> None:
+    orders = family.orders
+    await orders.start(family.parent, family.queue, priority=Priority(priority_key=1, fairness_key="books"))
+    await orders.run_workflow_task(
+        family.queue, start_child(family.child, family.child_queue, priority=Priority(fairness_weight=2.5))
+    )
+    await family.parent_event(EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    (begun, *_) = await orders.history(family.child)
+    assert begun.workflow_execution_started_event_attributes.priority == Priority(
+        priority_key=1, fairness_key="books", fairness_weight=2.5
+    )
+
+
 async def test_parent_and_child_know_each_other(family: Family) -> None:
     orders = family.orders
     run_id = await orders.start(family.parent, family.queue)

@@ -179,11 +179,11 @@ def check_priority(priority: Priority, limits: Limits = DEFAULTS) -> None:
         raise invalid_argument("invalid priorities: must be greater than zero")
 
 
-def effective_priority(workflow: bytes, activity: bytes) -> Priority | None:
-    """The priority of a task: the activity's own, field by field, else the workflow's."""
-    if not workflow and not activity:
+def effective_priority(workflow: bytes, given: bytes) -> Priority | None:
+    """The priority of an activity or a child: what it was given, field by field, else the workflow's."""
+    if not workflow and not given:
         return None
-    base, own = Priority.FromString(workflow), Priority.FromString(activity)
+    base, own = Priority.FromString(workflow), Priority.FromString(given)
     return Priority(
         priority_key=own.priority_key or base.priority_key,
         fairness_key=own.fairness_key or base.fairness_key,

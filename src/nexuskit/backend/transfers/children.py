@@ -10,7 +10,7 @@ from temporalio.api.history.v1 import WorkflowExecutionStartedEventAttributes
 
 from nexuskit.backend import starting
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import cancel, child, reuse, start, workflow
+from nexuskit.backend.history import activity_options, cancel, child, reuse, start, workflow
 from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.times import duration
 
@@ -98,7 +98,7 @@ class Children:
             header=given.header if given.HasField("header") else None,
             memo=given.memo if given.HasField("memo") else None,
             search_attributes=given.search_attributes if given.HasField("search_attributes") else None,
-            priority=given.priority if given.HasField("priority") else None,
+            priority=activity_options.effective_priority(info.priority, given.priority.SerializeToString()),
         )
 
     async def report(self, waiting: Waiting) -> None:
