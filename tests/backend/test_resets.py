@@ -1,5 +1,6 @@
 """Resets: a workflow goes on from an earlier workflow task, in a run of its own."""
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -9,20 +10,41 @@ from temporalio.api.common.v1 import Link, WorkflowExecution
 from temporalio.api.enums.v1 import (
     ResetReapplyExcludeType,
     ResetReapplyType,
+    UpdateAdmittedEventOrigin,
+    UpdateWorkflowExecutionLifecycleStage,
     WorkflowExecutionStatus,
     WorkflowTaskFailedCause,
 )
+from temporalio.api.protocol.v1 import Message
+from temporalio.api.update.v1 import Input, Meta, Request, UpdateRef, WaitPolicy
 from temporalio.api.workflow.v1 import PostResetOperation
 from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryReverseRequest,
+    PollWorkflowExecutionUpdateRequest,
     ResetWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
+    UpdateWorkflowExecutionRequest,
 )
 
+from tests.backend.conftest import Endpoint
+from tests.support.messages import acceptance, response
 from tests.support.raw import IDENTITY, Namespace, refusal
-from tests.support.values import complete_workflow, event_names, payloads, schedule_activity, start_timer
+from tests.support.values import (
+    application_failure,
+    complete_workflow,
+    event_names,
+    fail_workflow,
+    payloads,
+    schedule_activity,
+    schedule_operation,
+    start_child,
+    start_timer,
+    sync_result,
+    value_of,
+)
 
 STATUS = WorkflowExecutionStatus
+COMPLETED = UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
 
 
 async def reset(orders: Namespace, workflow_id: str, run_id: str, point: int, **more: Any) -> str:
@@ -73,7 +95,8 @@ async def test_a_running_workflow_goes_on_from_an_earlier_task_and_its_run_is_te
     assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
     assert (failed.base_run_id, failed.new_run_id) == (first, second)
     assert failed.failure.HasField("reset_workflow_failure_info")
-    assert failed.failure.message == "a mistake"
+    assert (failed.failure.message, failed.failure.source) == ("a mistake", "")
+    assert (await orders.describe(workflow_id)).workflow_extended_info.HasField("last_reset_time")
     started = events[0].workflow_execution_started_event_attributes
     assert started.original_execution_run_id == first
     task = await orders.run_workflow_task(queue, complete_workflow("again"))
@@ -150,6 +173,147 @@ async def test_a_point_outside_of_history_is_refused(
     refused = await refusal(reset(orders, workflow_id, first, point))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.message == "Workflow task finish ID must be > 1 && <= workflow last event ID."
+
+
+async def updated(orders: Namespace, workflow_id: str, queue: str) -> str:
+    """A run that had the update `u` after its first workflow task."""
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    caller = asyncio.ensure_future(orders.service.UpdateWorkflowExecution(update_request(orders, workflow_id)))
+    task = await orders.poll_workflow_task(queue)
+    messages = [acceptance(task.messages[0]), response("u")]
+    await orders.complete_workflow_task(task, messages=messages)
+    assert value_of((await caller).outcome.success.payloads[0]) == "done"
+    return first
+
+
+def update_request(orders: Namespace, workflow_id: str) -> UpdateWorkflowExecutionRequest:
+    return UpdateWorkflowExecutionRequest(
+        namespace=orders.name,
+        workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+        request=Request(meta=Meta(update_id="u"), input=Input(name="change", args=payloads(5))),
+    )
+
+
+def poll_request(orders: Namespace, workflow_id: str) -> PollWorkflowExecutionUpdateRequest:
+    reference = UpdateRef(workflow_execution=WorkflowExecution(workflow_id=workflow_id), update_id="u")
+    return PollWorkflowExecutionUpdateRequest(
+        namespace=orders.name, update_ref=reference, wait_policy=WaitPolicy(lifecycle_stage=COMPLETED)
+    )
+
+
+async def test_updates_after_the_point_are_admitted_by_events_and_the_worker_accepts_them_anew(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await updated(orders, workflow_id, queue)
+    second = await reset(orders, workflow_id, first, 4)
+    # The same call again finds the update that came with the reset.
+    caller = asyncio.ensure_future(orders.service.UpdateWorkflowExecution(update_request(orders, workflow_id)))
+    task = await orders.poll_workflow_task(queue)
+    assert event_names(task.history.events)[3:] == [
+        "WORKFLOW_TASK_FAILED",
+        "WORKFLOW_EXECUTION_UPDATE_ADMITTED",
+        "WORKFLOW_TASK_SCHEDULED",
+        "WORKFLOW_TASK_STARTED",
+    ]
+    admitted = task.history.events[4].workflow_execution_update_admitted_event_attributes
+    assert admitted.origin == UpdateAdmittedEventOrigin.UPDATE_ADMITTED_EVENT_ORIGIN_REAPPLY
+    assert (admitted.request.meta.update_id, value_of(admitted.request.input.args.payloads[0])) == ("u", 5)
+    assert not task.messages  # the event tells of it
+    message = Message(id="u/request", protocol_instance_id="u", event_id=5)
+    message.body.Pack(admitted.request)
+    await orders.complete_workflow_task(task, messages=[acceptance(message), response("u", b'"again"')])
+    assert value_of((await caller).outcome.success.payloads[0]) == "again"
+    events = await orders.history(workflow_id, run_id=second)
+    assert event_names(events)[-2:] == ["WORKFLOW_EXECUTION_UPDATE_ACCEPTED", "WORKFLOW_EXECUTION_UPDATE_COMPLETED"]
+    assert not events[-2].workflow_execution_update_accepted_event_attributes.HasField("accepted_request")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reset_reapply_type": ResetReapplyType.RESET_REAPPLY_TYPE_NONE},
+        {"reset_reapply_type": ResetReapplyType.RESET_REAPPLY_TYPE_SIGNAL},
+        {"reset_reapply_exclude_types": [ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE]},
+    ],
+    ids=["none", "signals only", "no updates"],
+)
+async def test_updates_after_the_point_are_left_out_if_they_are_excluded(
+    orders: Namespace, workflow_id: str, queue: str, options: Any
+) -> None:
+    first = await updated(orders, workflow_id, queue)
+    await reset(orders, workflow_id, first, 4, **options)
+    assert event_names(await orders.history(workflow_id))[4:] == ["WORKFLOW_TASK_SCHEDULED"]
+
+
+async def test_an_update_that_came_with_a_reset_is_given_up_with_its_run(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await updated(orders, workflow_id, queue)
+    await reset(orders, workflow_id, first, 4)
+    caller = asyncio.ensure_future(
+        refusal(orders.service.PollWorkflowExecutionUpdate(poll_request(orders, workflow_id)))
+    )
+    await orders.run_workflow_task(queue, complete_workflow("done"))
+    refused = await caller
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+    assert refused.message == "workflow update was aborted by closing workflow"
+
+
+async def test_a_worker_that_passes_over_an_update_that_came_with_a_reset_rejects_it(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await updated(orders, workflow_id, queue)
+    await reset(orders, workflow_id, first, 4)
+    task = await orders.poll_workflow_task(queue)
+    caller = asyncio.ensure_future(orders.service.UpdateWorkflowExecution(update_request(orders, workflow_id)))
+    await orders.describe(workflow_id)
+    await orders.complete_workflow_task(task)
+    assert (await caller).outcome.failure.application_failure_info.type == "UnprocessedUpdate"
+
+
+@pytest.mark.parametrize(
+    ("close", "name"),
+    [
+        (complete_workflow("grown"), "CHILD_WORKFLOW_EXECUTION_COMPLETED"),
+        (fail_workflow(application_failure()), "CHILD_WORKFLOW_EXECUTION_FAILED"),
+    ],
+    ids=["completed", "failed"],
+)
+async def test_a_child_that_closed_after_the_point_has_closed_for_the_new_run_too(
+    orders: Namespace, workflow_id: str, queue: str, close: Any, name: str
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, start_child(f"{workflow_id}-child", f"{queue}-child"))
+    await orders.run_workflow_task(queue)  # it has started
+    await orders.run_workflow_task(f"{queue}-child", close)
+    await orders.run_workflow_task(queue)  # it has closed
+    second = await reset(orders, workflow_id, first, 9)
+    events = await orders.history(workflow_id, run_id=second)
+    assert event_names(events)[8:] == ["WORKFLOW_TASK_FAILED", name, "WORKFLOW_TASK_SCHEDULED"]
+    there = (await orders.history(workflow_id, run_id=first))[9]
+    assert event_names([there]) == [name]
+    field = there.WhichOneof("attributes") or ""
+    assert getattr(events[9], field) == getattr(there, field)
+    assert not (await orders.describe(workflow_id)).pending_children
+
+
+@pytest.mark.parametrize("excluded", [False, True], ids=["given", "excluded"])
+async def test_an_operation_that_ended_after_the_point_has_ended_for_the_new_run_too_unless_that_is_excluded(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint, excluded: bool
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_operation(endpoint.name), start_timer("t", 0.01))
+    await orders.run_workflow_task(queue)  # the timer has fired
+    point = len(await orders.history(workflow_id))
+    await payments.answer_nexus_task(await payments.poll_nexus_task(endpoint.queue), sync_result("paid"))
+    await orders.run_workflow_task(queue)
+    excluded_types = [ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_NEXUS] if excluded else []
+    await reset(orders, workflow_id, first, point, reset_reapply_exclude_types=excluded_types)
+    names = event_names(await orders.history(workflow_id))[point - 1 :]
+    said = [] if excluded else ["NEXUS_OPERATION_COMPLETED"]
+    assert names == ["WORKFLOW_TASK_FAILED", *said, "WORKFLOW_TASK_SCHEDULED"]
+    assert len((await orders.describe(workflow_id)).pending_nexus_operations) == (1 if excluded else 0)
 
 
 async def test_a_point_outside_of_a_workflow_task_is_refused_and_changes_nothing(

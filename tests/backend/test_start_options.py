@@ -436,3 +436,20 @@ async def test_many_starts_with_use_existing_at_once_give_one_run(
     )
     assert len({answer.run_id for answer in answers}) == 1
     assert [answer.started for answer in answers].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("priority", "text"),
+    [
+        (Priority(priority_key=-1), "priority key can't be negative"),
+        (Priority(fairness_key="x" * 65), "fairness key length exceeds limit"),
+        (Priority(fairness_weight=-1), "must be greater than zero"),
+    ],
+    ids=["key", "fairness key", "weight"],
+)
+async def test_a_priority_that_cannot_be_is_refused(
+    orders: Namespace, workflow_id: str, queue: str, priority: Priority, text: str
+) -> None:
+    refused = await refusal(orders.start(workflow_id, queue, priority=priority))
+    assert (refused.code, refused.message) == (grpc.StatusCode.INVALID_ARGUMENT, text)
+    await orders.start(workflow_id, queue, priority=Priority(fairness_key="x" * 64))

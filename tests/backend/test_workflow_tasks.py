@@ -6,9 +6,14 @@ from collections.abc import Callable
 import grpc
 import pytest
 from temporalio.api.command.v1 import Command
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import CommandType, EventType, TimeoutType, WorkflowTaskFailedCause
 from temporalio.api.errordetails.v1 import NotFoundFailure
-from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueResponse, RespondWorkflowTaskFailedRequest
+from temporalio.api.workflowservice.v1 import (
+    PollWorkflowTaskQueueResponse,
+    ResetStickyTaskQueueRequest,
+    RespondWorkflowTaskFailedRequest,
+)
 
 from tests.support.raw import IDENTITY, Namespace, refusal, refusals
 from tests.support.values import (
@@ -161,6 +166,26 @@ async def test_a_task_that_its_sticky_worker_does_not_take_falls_back_to_the_nor
         TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
     ]
     await orders.complete_workflow_task(task, complete_workflow())
+
+
+async def test_a_workflow_whose_stickiness_is_reset_comes_to_any_worker(
+    orders: Namespace, workflow_id: str, queue: str, unique: Callable[[str], str]
+) -> None:
+    await orders.start(workflow_id, queue)
+    first = await orders.poll_workflow_task(queue)
+    await orders.complete_workflow_task(first, sticky=sticky_queue(unique("sticky"), queue, timeout=600))
+    execution = WorkflowExecution(workflow_id=workflow_id)
+    request = ResetStickyTaskQueueRequest(namespace=orders.name, execution=execution)
+    await orders.service.ResetStickyTaskQueue(request)
+    await orders.signal(workflow_id, "go")
+    task = await orders.poll_workflow_task(queue)
+    assert task.history.events[0].event_id == 1
+    await orders.complete_workflow_task(task, complete_workflow())
+    refused = await refusal(orders.service.ResetStickyTaskQueue(request))
+    assert (refused.code, refused.message) == (
+        grpc.StatusCode.NOT_FOUND,
+        "workflow execution already completed",
+    )
 
 
 async def test_a_sticky_queue_that_nobody_polled_is_not_waited_for(

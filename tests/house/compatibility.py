@@ -55,6 +55,8 @@ SHOWN_BY: Mapping[str, str] = {
     "RequestCancelWorkflowExecution": "tests/backend/test_cancel.py",
     "TerminateWorkflowExecution": "tests/backend/test_cancel.py",
     "SignalWorkflowExecution": "tests/backend/test_signals.py",
+    "UpdateWorkflowExecution": "tests/backend/test_updates.py",
+    "PollWorkflowExecutionUpdate": "tests/backend/test_updates.py",
     "SignalWithStartWorkflowExecution": "tests/backend/test_signals.py",
     "CreateNexusEndpoint": "tests/backend/test_nexus_endpoints.py",
     "UpdateNamespace": "tests/backend/test_namespaces.py",

@@ -101,6 +101,7 @@ def _described(services: Services, resident: Resident) -> DescribeWorkflowExecut
             cancel_requested=info.cancel_requested,
             original_start_time=timestamp(info.start_time),
             reset_run_id=info.reset_run_id,
+            last_reset_time=timestamp(info.reset_time),
             request_id_infos=_requests(execution),
         ),
     )

@@ -38,7 +38,7 @@ async def reset_workflow(
     if not 1 < point < base.execution.info.next_event_id:
         raise invalid_argument("Workflow task finish ID must be > 1 && <= workflow last event ID.")
     prefix = await _events(services, base, 1, point - 1)
-    wanted = _reapplied(request)
+    signals, updates = _reapplied(request)
     while True:
         base = await describe.find(services, request.namespace, request.workflow_execution)
         seen = _Seen.of(base)
@@ -58,7 +58,9 @@ async def reset_workflow(
         events=prefix,
         later=later,
         signals=sent,
-        reapply_signals=wanted,
+        reapply_signals=signals,
+        reapply_updates=updates,
+        reapply_nexus=_EXCLUDE.RESET_REAPPLY_EXCLUDE_TYPE_NEXUS not in request.reset_reapply_exclude_types,
         request_id=request.request_id,
         reason=request.reason,
     )
@@ -86,10 +88,16 @@ class _Seen(NamedTuple):
         return cls(info.namespace_id, info.workflow_id, info.next_event_id, info.running)
 
 
-def _reapplied(request: ResetWorkflowExecutionRequest) -> bool:
-    """Whether signals that came later are given to the new run."""
-    signal_excluded = _EXCLUDE.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL in request.reset_reapply_exclude_types
-    return not signal_excluded and request.reset_reapply_type != ResetReapplyType.RESET_REAPPLY_TYPE_NONE
+def _reapplied(request: ResetWorkflowExecutionRequest) -> tuple[bool, bool]:
+    """Whether signals that came later are given to the new run, and whether updates are."""
+    excluded = request.reset_reapply_exclude_types
+    only = request.reset_reapply_type  # the older way to say it
+    signals = only != ResetReapplyType.RESET_REAPPLY_TYPE_NONE
+    updates = signals and only != ResetReapplyType.RESET_REAPPLY_TYPE_SIGNAL
+    return (
+        signals and _EXCLUDE.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL not in excluded,
+        updates and _EXCLUDE.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE not in excluded,
+    )
 
 
 def _signal(services: Services, request: ResetWorkflowExecutionRequest, place: int) -> signal.Signal:

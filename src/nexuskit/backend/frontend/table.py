@@ -70,6 +70,7 @@ WORKFLOW_SERVICE: Mapping[str, Handler] = MappingProxyType(
         "UpdateWorkflowExecution": updates.update_workflow,
         "PollWorkflowExecutionUpdate": updates.poll,
         "RespondWorkflowTaskFailed": workflow_tasks.fail,
+        "ResetStickyTaskQueue": workflow_tasks.reset_sticky,
         "ShutdownWorker": workers.shut_down,
         "RecordWorkerHeartbeat": workers.record_heartbeat,
         "ListWorkers": workers.list_all,

@@ -12,6 +12,8 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     PollWorkflowTaskQueueRequest,
     PollWorkflowTaskQueueResponse,
+    ResetStickyTaskQueueRequest,
+    ResetStickyTaskQueueResponse,
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskCompletedResponse,
     RespondWorkflowTaskFailedRequest,
@@ -20,8 +22,8 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
-from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import activity_tasks, polls, queries
+from nexuskit.backend.errors import invalid_argument, not_found
+from nexuskit.backend.frontend import activity_tasks, describe, polls, queries
 from nexuskit.backend.frontend.checks import check_fields, check_text, check_unversioned
 from nexuskit.backend.history import task_completion, task_events, update, workflow_task
 from nexuskit.backend.history.activity import Activity
@@ -216,6 +218,19 @@ async def fail(
     services.engine.run(resident, decide)
     await services.engine.durable(resident)
     return RespondWorkflowTaskFailedResponse()
+
+
+async def reset_sticky(
+    services: Services, _: Call, request: ResetStickyTaskQueueRequest
+) -> ResetStickyTaskQueueResponse:
+    """ResetStickyTaskQueue: the next tasks come to any worker. A task that waits already stays where it is."""
+    resident = await describe.find(services, request.namespace, request.execution)
+    if not resident.execution.info.running:
+        await services.engine.durable(resident)
+        raise not_found("workflow execution already completed")
+    services.engine.run(resident, lambda tx: tx.note(workflow_task.Sticky("", 0)))
+    await services.engine.durable(resident)
+    return ResetStickyTaskQueueResponse()
 
 
 def _read_token(services: Services, namespace: str, raw: bytes) -> tokens.WorkflowTaskToken:

@@ -20,6 +20,7 @@ from nexuskit.backend.frontend.checks import check_fields, check_size, check_spa
 from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, cron, retry, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
+from nexuskit.backend.history.activity_options import check_priority
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
         cron.check(request.cron_schedule, services.clock.now())
         if request.HasField("workflow_start_delay"):
             raise invalid_argument("CronSchedule and WorkflowStartDelay may not be used together.")
+    check_priority(request.priority, services.limits, before="")
     reuse.check(request.workflow_id_reuse_policy, request.workflow_id_conflict_policy)
     options = request.on_conflict_options
     if options.attach_completion_callbacks and not options.attach_request_id:

@@ -169,14 +169,14 @@ def _check_names(given: ActivityOptions, activity_id: str, activity_type: str, l
             raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
 
 
-def check_priority(priority: Priority, limits: Limits = DEFAULTS) -> None:
-    """Raises `StatusError` INVALID_ARGUMENT for a priority that cannot be."""
+def check_priority(priority: Priority, limits: Limits = DEFAULTS, *, before: str = "invalid priorities: ") -> None:
+    """Raises `StatusError` INVALID_ARGUMENT for a priority that cannot be; its text begins with `before`."""
     if priority.priority_key < 0:
-        raise invalid_argument("invalid priorities: priority key can't be negative")
+        raise invalid_argument(f"{before}priority key can't be negative")
     if len(priority.fairness_key.encode()) > limits.FAIRNESS_KEY_LENGTH:
-        raise invalid_argument("invalid priorities: fairness key length exceeds limit")
+        raise invalid_argument(f"{before}fairness key length exceeds limit")
     if not priority.fairness_weight >= 0:  # so that NaN is refused too
-        raise invalid_argument("invalid priorities: must be greater than zero")
+        raise invalid_argument(f"{before}must be greater than zero")
 
 
 def effective_priority(workflow: bytes, given: bytes) -> Priority | None:

@@ -334,6 +334,22 @@ def ended(tx: Transaction, row: Child, run_id: str, close_event: HistoryEvent) -
     workflow_task.schedule(tx)
 
 
+def reapply(tx: Transaction, event: HistoryEvent) -> None:
+    """What became of a child comes again, with a reset of its parent to a point at which the child was pending."""
+    name = event.WhichOneof("attributes") or ""
+    attributes = type(getattr(event, name))()
+    attributes.CopyFrom(getattr(event, name))
+    row = tx.state.of(Child).get(attributes.initiated_event_id)
+    if row is None:
+        return
+    if event.event_type == EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED:
+        if row.run_id:
+            return
+    elif event.event_type != EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED:
+        attributes.started_event_id = row.started_id
+    tx.add(event.event_type, **{name: attributes})
+
+
 def find(state: Execution, initiated_id: int, workflow_id: str) -> Child | None:
     """The pending child that a closed run was, if its parent still waits for it."""
     row = state.of(Child).get(initiated_id)

@@ -166,6 +166,16 @@ def apply_timed_out(state: Execution, event: HistoryEvent) -> None:
     state.of(NexusOperation).remove(event.nexus_operation_timed_out_event_attributes.scheduled_event_id)
 
 
+def reapply(tx: Transaction, event: HistoryEvent) -> None:
+    """What became of an operation comes again, with a reset to a point at which the operation was under way."""
+    name = event.WhichOneof("attributes") or ""
+    attributes = getattr(event, name)
+    row = tx.state.of(NexusOperation).get(attributes.scheduled_event_id)
+    started = event.event_type == EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED
+    if row is not None and not (started and row.started_time):
+        tx.add(event.event_type, links=list(event.links), **{name: attributes})
+
+
 # --- what a workflow commands
 
 

@@ -1,8 +1,9 @@
 """A reset: a new run that has the history of another one up to one of its workflow tasks, and goes on from there anew.
 
 The base run's events are copied and applied again, which gives all that history determines. The workflow task is failed
-with the cause RESET_WORKFLOW, so that workers throw away what they remember; activities that were under way start anew;
-signals that came after the point of the reset are given to the new run, too
+with the cause RESET_WORKFLOW, so that workers throw away what they remember; activities that were under way start anew.
+The new run is given, too, what came after the point of the reset: signals, updates that were accepted, and what became
+of children and Nexus operations that were pending then
 (temporalio/temporal: service/history/ndc/workflow_resetter.go).
 """
 
@@ -16,7 +17,17 @@ from temporalio.api.failure.v1 import Failure, ResetWorkflowFailureInfo
 from temporalio.api.history.v1 import WorkflowTaskFailedEventAttributes
 
 from nexuskit.backend.errors import invalid_argument, invariant
-from nexuskit.backend.history import attach, callback, signal, start, workflow, workflow_task
+from nexuskit.backend.history import (
+    attach,
+    callback,
+    child,
+    nexus_operation,
+    signal,
+    start,
+    update,
+    workflow,
+    workflow_task,
+)
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.identities import RESETTER, SERVER
 from nexuskit.backend.history.transaction import Record
@@ -31,6 +42,30 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.transaction import Transaction
 
 
+_NEXUS = frozenset(
+    {
+        EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_COMPLETED,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_FAILED,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_CANCELED,
+        EventType.EVENT_TYPE_NEXUS_OPERATION_TIMED_OUT,
+    }
+)
+_CHILD = frozenset(
+    {
+        EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT,
+        EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED,
+    }
+)
+_REAPPLIED = dict.fromkeys(_CHILD, child.reapply) | dict.fromkeys(_NEXUS, nexus_operation.reapply)
+"""What became of things that were pending at the point of the reset → who says it to the new run."""
+
+
 class Rebuild(NamedTuple):
     """What the new run is made of.
 
@@ -41,6 +76,8 @@ class Rebuild(NamedTuple):
         later: what the chain's histories hold after that point.
         signals: what the new run is sent besides.
         reapply_signals: whether the signals among `later` are given to the new run.
+        reapply_updates: whether the updates among `later` are.
+        reapply_nexus: whether what became of Nexus operations is.
         request_id: the request for the reset.
         reason: why.
     """
@@ -51,6 +88,8 @@ class Rebuild(NamedTuple):
     later: Sequence[HistoryEvent]
     signals: Sequence[Signal]
     reapply_signals: bool
+    reapply_updates: bool
+    reapply_nexus: bool
     request_id: str
     reason: str
 
@@ -78,6 +117,7 @@ def apply_was_reset(state: Execution, record: WasReset) -> None:
 
 def apply_rebuilt(state: Execution, record: Rebuilt) -> None:
     state.info.reset_request_id = record.request_id
+    state.info.reset_time = record.time
     table = state.of(Activity)
     for key, row in list(table.items()):
         table.put(key, msgspec.structs.replace(row, scheduled_time=record.time, attempt_time=record.time))
@@ -117,25 +157,29 @@ def rebuild(tx: Transaction, made_of: Rebuild) -> None:
                 scheduled_event_id=task.scheduled_id,
                 started_event_id=task.started_id,
                 cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW,
-                failure=Failure(
-                    message=made_of.reason, source="Server", reset_workflow_failure_info=ResetWorkflowFailureInfo()
-                ),
+                failure=Failure(message=made_of.reason, reset_workflow_failure_info=ResetWorkflowFailureInfo()),
                 identity=SERVER,
                 base_run_id=made_of.base_run_id,
                 new_run_id=info.run_id,
             ),
         )
     tx.note(Rebuilt(made_of.request_id, tx.now))
+    continued = False
     for event in made_of.later:
-        _reapply(tx, event, signals=made_of.reapply_signals)
+        if event.event_type in _REAPPLIED and not continued:  # they name events of the run that they are of
+            if event.event_type not in _NEXUS or made_of.reapply_nexus:
+                _REAPPLIED[event.event_type](tx, event)
+        else:
+            _reapply(tx, event, made_of)
+        continued = continued or event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
     for sent in made_of.signals:
         signal.take(tx, sent, wake=signal.Wake.NOT)
     workflow_task.schedule(tx)
 
 
-def _reapply(tx: Transaction, event: HistoryEvent, *, signals: bool) -> None:
+def _reapply(tx: Transaction, event: HistoryEvent, made_of: Rebuild) -> None:
     """What came after the point of the reset and came from outside comes again."""
-    if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED and signals:
+    if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED and made_of.reapply_signals:
         given = event.workflow_execution_signaled_event_attributes
         again = signal.Signal(
             name=given.signal_name,
@@ -147,6 +191,12 @@ def _reapply(tx: Transaction, event: HistoryEvent, *, signals: bool) -> None:
             sender=given.external_workflow_execution if given.HasField("external_workflow_execution") else None,
         )
         signal.take(tx, again, wake=signal.Wake.NOT)
+    elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED and made_of.reapply_updates:
+        update.reapply(tx, event.workflow_execution_update_admitted_event_attributes.request)
+    elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED and made_of.reapply_updates:
+        accepted = event.workflow_execution_update_accepted_event_attributes
+        if accepted.HasField("accepted_request"):  # if not, the event that admitted it has the request
+            update.reapply(tx, accepted.accepted_request)
     elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED:
         options = event.workflow_execution_options_updated_event_attributes
         attach.attach(

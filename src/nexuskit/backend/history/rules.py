@@ -91,6 +91,7 @@ RULES = Rules(
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED: standalone.apply_closed,
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED: activity.apply_cancel_requested,
         EventType.EVENT_TYPE_MARKER_RECORDED: marker.apply_recorded,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED: update.apply_reapplied,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED: update.apply_accepted,
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED: update.apply_completed,
         EventType.EVENT_TYPE_TIMER_STARTED: timer.apply_started,

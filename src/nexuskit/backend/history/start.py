@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from google.protobuf.duration_pb2 import Duration
 from temporalio.api.common.v1 import RetryPolicy
 from temporalio.api.enums.v1 import ContinueAsNewInitiator, EventType, TaskQueueKind
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEventAttributes
@@ -167,7 +168,7 @@ def from_request(request: StartWorkflowExecutionRequest, now: int, limits: Limit
         retry_policy=retry.filled(request.retry_policy, limits) if request.HasField("retry_policy") else None,
         cron_schedule=request.cron_schedule,
         initiator=cron_initiator(request.cron_schedule),
-        first_workflow_task_backoff=duration(pause),
+        first_workflow_task_backoff=duration(pause) or Duration(),
         memo=request.memo if request.HasField("memo") else None,
         search_attributes=request.search_attributes if request.HasField("search_attributes") else None,
         header=request.header if request.HasField("header") else None,

@@ -142,6 +142,8 @@ class Info(msgspec.Struct, omit_defaults=True):
     """Another run goes on from an earlier point: nobody is told of this one's end."""
     reset_request_id: str = ""
     """The request that made this run by a reset."""
+    reset_time: int = 0
+    """When it came about by a reset (ns); 0 where it did not."""
     signals: int = 0
     """How many it got so far."""
 

@@ -165,7 +165,7 @@ def _refuse(
     if task.repeat and not error.terminate and not unhandled:
         # It would fail again at once and keep everybody busy: the task is left to time out before it is repeated.
         return refusal
-    failure = Failure(message=error.message, source="Server", server_failure_info=ServerFailureInfo())
+    failure = Failure(message=text, server_failure_info=ServerFailureInfo())
     workflow_task.fail(tx, task, error.cause, failure, request.identity, again=not error.terminate)
     if error.terminate:
         workflow.terminate(tx, error.message, SERVER)

@@ -1,13 +1,16 @@
 """Updates: requests to a workflow's code that it accepts or rejects, and answers.
 
-    nothing ── admit ──> ADMITTED ── accept ──> ACCEPTED ── complete ──> COMPLETED
-                            │ reject, or the run ends
-                            └──> nothing
+    nothing ── admit, reapply ──> ADMITTED ── accept ──> ACCEPTED ── complete ──> COMPLETED
+                                     │ reject, or the run ends
+                                     └──> nothing
 
 An admitted update is in memory only: it is carried to the worker by the next workflow task, as a protocol message, and
 a crash may lose it. So is its rejection: there is no trace of a rejected update, and the same id may come again. What
 was accepted is in history, and stays findable by its id, also when the run is closed
 (temporalio/temporal: service/history/workflow/update).
+
+The updates that a run accepted after the point to which it is reset are given to the new run, too. They are admitted by
+events, which are durable, and tell the worker of them in place of messages.
 
 A worker answers with messages of its own: an acceptance, a rejection, a response. Where in the order of its commands an
 acceptance or a response belongs, a command says that names the message.
@@ -24,6 +27,7 @@ from temporalio.api.enums.v1 import (
     EventType,
     ResourceExhaustedCause,
     ResourceExhaustedScope,
+    UpdateAdmittedEventOrigin,
     UpdateWorkflowExecutionLifecycleStage,
     WorkflowTaskFailedCause,
 )
@@ -32,6 +36,7 @@ from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.history.v1 import (
     HistoryEvent,
     WorkflowExecutionUpdateAcceptedEventAttributes,
+    WorkflowExecutionUpdateAdmittedEventAttributes,
     WorkflowExecutionUpdateCompletedEventAttributes,
 )
 from temporalio.api.protocol.v1 import Message
@@ -85,15 +90,17 @@ class Update(Row, frozen=True, omit_defaults=True):
     kind = "update"
     outlives = True
     request: bytes = b""
-    """`temporal.api.update.v1.Request`, serialised, until the update is accepted: then it is in history."""
+    """`temporal.api.update.v1.Request`, serialised, until it is in history."""
     sent: bool = False
     """A worker has been told of it, and has not answered yet."""
     accepted_id: int = 0
     """The event that says that it is accepted; 0 until then."""
+    admitted_id: int = 0
+    """The event that admitted it and holds its request; 0 where there is none, or it is accepted."""
 
     @property
     def volatile(self) -> bool:
-        return not self.accepted_id
+        return not self.accepted_id and not self.admitted_id
 
     def index(self, info: Info) -> Index:
         return NOTHING
@@ -157,6 +164,11 @@ def apply_admitted(state: Execution, record: Admitted) -> None:
     state.of(Update).put(record.update_id, Update(request=record.request))
 
 
+def apply_reapplied(state: Execution, event: HistoryEvent) -> None:
+    update_id = event.workflow_execution_update_admitted_event_attributes.request.meta.update_id
+    state.of(Update).put(update_id, Update(admitted_id=event.event_id))
+
+
 def apply_sent(state: Execution, record: Sent) -> None:
     table = state.of(Update)
     for update_id in record.update_ids:
@@ -192,7 +204,8 @@ def status(state: Execution, update_id: str) -> Status | None:
     if row is None:
         return None
     if not row.accepted_id:
-        return Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED)
+        closed = row.admitted_id and not state.info.running
+        return None if closed else Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED)
     if state.info.running:
         return Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED)
     return Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED, failure=_RUN_ENDED_FIRST)
@@ -261,6 +274,17 @@ def admit(tx: Transaction, request: Request) -> None:
     workflow_task.speculate(tx)
 
 
+def reapply(tx: Transaction, request: Request) -> None:
+    """An update that another run had accepted comes again, with a reset; not if this run knows it already."""
+    if status(tx.state, request.meta.update_id) is None:
+        tx.add(
+            EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED,
+            workflow_execution_update_admitted_event_attributes=WorkflowExecutionUpdateAdmittedEventAttributes(
+                request=request, origin=UpdateAdmittedEventOrigin.UPDATE_ADMITTED_EVENT_ORIGIN_REAPPLY
+            ),
+        )
+
+
 def _check_room(tx: Transaction, size: int) -> None:
     state = tx.state
     in_flight = state.of(Update)
@@ -321,7 +345,8 @@ def deliver(tx: Transaction, request: workflow_task.Start, *, again: bool = True
         return started
     tx.note(Sent(tuple(update_id for update_id, _ in going)))
     before = started.task.started_id - 1
-    return started._replace(messages=tuple(_request_message(update_id, row, before) for update_id, row in going))
+    messages = (_request_message(update_id, row, before) for update_id, row in going if not row.admitted_id)
+    return started._replace(messages=tuple(messages))
 
 
 def _request_message(update_id: str, row: Update, sequencing_id: int) -> Message:
@@ -362,19 +387,24 @@ def carry_out_rest(tx: Transaction) -> None:
 
 def reject_unanswered(tx: Transaction) -> None:
     """What a worker was told of and did not answer, it does not understand: nobody is to wait for it."""
-    _give_up_sent(tx, Verdict(failure=_UNPROCESSED))
-
-
-def give_up_sent(tx: Transaction) -> None:
-    """The worker's answer was refused as a whole: who waits for an update that it was told of, is told so."""
-    text = "Unable to perform workflow execution update due to unexpected workflow task failure."
-    _give_up_sent(tx, Verdict(error=_not_ready(text)))
-
-
-def _give_up_sent(tx: Transaction, verdict: Verdict) -> None:
+    verdict = Verdict(failure=_UNPROCESSED)
     for update_id, row in list(_waiting(tx.state)):
         if row.sent:
             tx.note(Gone(update_id))
+            tx.verdicts[update_id] = verdict
+
+
+def give_up_sent(tx: Transaction) -> None:
+    """The worker's answer was refused as a whole: who waits for an update that it was told of, is told so.
+
+    One that is in history comes to the worker again with it.
+    """
+    text = "Unable to perform workflow execution update due to unexpected workflow task failure."
+    verdict = Verdict(error=_not_ready(text))
+    for update_id, row in list(_waiting(tx.state)):
+        if row.sent:
+            if not row.admitted_id:
+                tx.note(Gone(update_id))
             tx.verdicts[update_id] = verdict
 
 
@@ -430,7 +460,7 @@ def _accept(tx: Transaction, update_id: str, acceptance: Acceptance, brought: Re
             protocol_instance_id=update_id,
             accepted_request_message_id=_message_id(update_id),
             accepted_request_sequencing_event_id=acceptance.accepted_request_sequencing_event_id,
-            accepted_request=Request.FromString(row.request),
+            accepted_request=None if row.admitted_id else Request.FromString(row.request),
         ),
     )
 
