@@ -6,7 +6,7 @@ import grpc
 from temporalio.api.command.v1 import Command, RecordMarkerCommandAttributes
 from temporalio.api.common.v1 import Header, Payload, Payloads
 from temporalio.api.enums.v1 import CommandType, EventType, WorkflowTaskFailedCause
-from temporalio.api.sdk.v1 import UserMetadata
+from temporalio.api.sdk.v1 import EventGroupMarker, UserMetadata
 
 from tests.support.raw import Namespace, refusal
 from tests.support.values import application_failure, complete_workflow, event_names, payload, payloads
@@ -43,6 +43,19 @@ async def test_a_marker_is_recorded_as_it_is(orders: Namespace, workflow_id: str
     assert recorded.workflow_task_completed_event_id == 4
     assert events[4].user_metadata.summary == payload("a summary")
     assert events[5].marker_recorded_event_attributes.marker_name == "Version"
+
+
+async def test_what_a_user_says_of_a_command_is_on_its_event(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await orders.start(workflow_id, queue)
+    marked, closing = record_marker(), complete_workflow()
+    group = EventGroupMarker(label=EventGroupMarker.Label(id="1", label=payload("packing")))
+    for command in (marked, closing):
+        command.user_metadata.CopyFrom(UserMetadata(summary=payload("done")))
+        command.event_group_markers.append(group)
+    await orders.run_workflow_task(queue, marked, closing)
+    for event in (await orders.history(workflow_id))[4:]:
+        assert event.user_metadata.summary == payload("done")
+        assert list(event.event_group_markers) == [group]
 
 
 async def test_a_marker_without_a_name_fails_the_task(orders: Namespace, workflow_id: str, queue: str) -> None:

@@ -42,7 +42,7 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
-from nexuskit.backend.frontend.checks import check_fields, check_size
+from nexuskit.backend.frontend.checks import check_size
 from nexuskit.backend.frontend.pending_activities import run_state
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.workflows import check_callbacks
@@ -125,7 +125,6 @@ def _answer(
 
 
 def _check_start(services: Services, namespace: Namespace, request: StartActivityExecutionRequest) -> ActivityOptions:
-    check_fields(request)
     if span(request.start_delay) < 0:
         raise invalid_argument("invalid StartDelay: negative duration")
     if not request.HasField("task_queue"):

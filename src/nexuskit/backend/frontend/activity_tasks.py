@@ -35,7 +35,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import activities, describe, polls
-from nexuskit.backend.frontend.checks import check_text, check_unversioned
+from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import activity, activity_failures, activity_options, standalone
 from nexuskit.backend.history.activity_failures import server_failure
 from nexuskit.backend.history.causes import cut_causes
@@ -58,7 +58,6 @@ T = TypeVar("T")
 async def poll(services: Services, call: Call, request: PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse:
     """PollActivityTaskQueue: the next attempt that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_unversioned(request)
     check_text("TaskQueue", request.task_queue.name, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)

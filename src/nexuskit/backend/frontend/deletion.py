@@ -11,7 +11,6 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, De
 
 from nexuskit.backend.errors import Code, StatusError, invalid_argument
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_fields
 from nexuskit.backend.namespaces import DELETED_SUFFIX_LENGTH
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ async def delete_workflow(
 
 async def delete_namespace(services: Services, _: Call, request: DeleteNamespaceRequest) -> DeleteNamespaceResponse:
     """DeleteNamespace: its name is free at once; what is in it is removed bit by bit."""
-    check_fields(request)
     if request.namespace and request.namespace_id:
         raise invalid_argument("Only one of namespace name or Id should be set on request.")
     namespaces = services.namespaces

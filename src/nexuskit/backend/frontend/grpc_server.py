@@ -24,6 +24,7 @@ from temporalio.api.workflowservice.v1 import service_pb2 as workflow_service
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StartError, StatusError, unimplemented
 from nexuskit.backend.frontend.call import Call
+from nexuskit.backend.frontend.checks import check_fields
 from nexuskit.backend.frontend.table import OPERATOR_SERVICE, WORKFLOW_SERVICE
 from nexuskit.backend.times import SECOND
 
@@ -119,6 +120,7 @@ def _method(
             deadline = clock.now() + int(left * SECOND) if left and left < services.limits.DEADLINE_MAX_S else 0
             message = _decode(request_class, raw, name)
             services.namespaces.check_state(name, getattr(message, "namespace", ""))
+            check_fields(message)
             answer = await handler(services, Call(name, tuple(context.invocation_metadata() or ()), deadline), message)
             return answer.SerializeToString()
         except StatusError as error:

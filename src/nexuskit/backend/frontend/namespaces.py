@@ -25,7 +25,6 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument, unimplemented
-from nexuskit.backend.frontend.checks import check_fields
 from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.namespaces import Namespace, check_name
 from nexuskit.backend.times import HOUR, duration, span
@@ -49,7 +48,6 @@ NEXT_STATES: Mapping[int, tuple[NamespaceState.ValueType, ...]] = MappingProxyTy
 
 async def register(services: Services, _: Call, request: RegisterNamespaceRequest) -> RegisterNamespaceResponse:
     """RegisterNamespace: it can be used as soon as this is answered."""
-    check_fields(request)
     check_name(request.namespace, services.limits)
     if not request.HasField("workflow_execution_retention_period"):
         raise invalid_argument("Namespace's workflow_execution_retention_period is not set on request.")
@@ -96,7 +94,6 @@ async def list_all(services: Services, _: Call, request: ListNamespacesRequest) 
 
 async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -> UpdateNamespaceResponse:
     """UpdateNamespace: what the request sets is changed, data is added to."""
-    check_fields(request)
     namespace = services.namespaces.get(request.namespace)
     if request.HasField("update_info"):
         info = request.update_info
@@ -110,7 +107,6 @@ async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -
     if request.config.HasField("workflow_execution_retention_ttl"):
         retention = _retention(services, span(request.config.workflow_execution_retention_ttl))
         namespace = msgspec.structs.replace(namespace, retention=retention)
-    check_config(request.config)
     await services.namespaces.change(namespace).wait()
     services.remover.wake()
     described = _described(services, namespace)
@@ -127,17 +123,6 @@ async def deprecate(services: Services, _: Call, request: DeprecateNamespaceRequ
     state = int(NamespaceState.NAMESPACE_STATE_DEPRECATED)
     await services.namespaces.change(msgspec.structs.replace(namespace, state=state)).wait()
     return DeprecateNamespaceResponse()
-
-
-def check_config(config: NamespaceConfig) -> None:
-    """Nothing is set that is not honoured.
-
-    Raises:
-        StatusError: UNIMPLEMENTED.
-    """
-    for field, _ in config.ListFields():
-        if field.name != "workflow_execution_retention_ttl":
-            raise unimplemented(f"NamespaceConfig.{field.name} is set, and not served by this backend")
 
 
 def _next_state(namespace: Namespace, wanted: NamespaceState.ValueType) -> int:

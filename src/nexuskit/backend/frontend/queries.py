@@ -33,7 +33,7 @@ from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_fields, check_size
+from nexuskit.backend.frontend.checks import check_size
 from nexuskit.backend.history import workflow_task
 from nexuskit.backend.history.start import ONLY, FirstTask
 from nexuskit.backend.history.state import Destination
@@ -56,7 +56,6 @@ _FAILED = QueryResultType.QUERY_RESULT_TYPE_FAILED
 
 async def query(services: Services, call: Call, request: QueryWorkflowRequest) -> QueryWorkflowResponse:
     """QueryWorkflow: the answer of the workflow's code, which has seen all that was acknowledged before."""
-    check_fields(request)
     if not request.HasField("query"):
         raise invalid_argument("WorkflowQuery is not set on request.")
     if not request.query.query_type:
@@ -250,7 +249,6 @@ async def respond(
     services: Services, _: Call, request: RespondQueryTaskCompletedRequest
 ) -> RespondQueryTaskCompletedResponse:
     """RespondQueryTaskCompleted: a worker answers a query that it took from a task queue."""
-    check_fields(request)
     token = tokens.read(tokens.QueryTaskToken, request.task_token, "task token")
     if request.namespace and services.namespaces.get(request.namespace).id != token.namespace_id:
         raise invalid_argument(

@@ -10,7 +10,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest, Res
 from nexuskit.backend import starting
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found, unimplemented
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_fields, check_text
+from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import reset, signal
 from nexuskit.backend.history.state import Info
 
@@ -28,7 +28,6 @@ async def reset_workflow(
     services: Services, _: Call, request: ResetWorkflowExecutionRequest
 ) -> ResetWorkflowExecutionResponse:
     """ResetWorkflowExecution. The same request id again gets the run that it made."""
-    check_fields(request)
     check_text("RequestId", request.request_id, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     sent = [_signal(services, request, place) for place in range(len(request.post_reset_operations))]

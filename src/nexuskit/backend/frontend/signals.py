@@ -21,7 +21,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import starting
 from nexuskit.backend.errors import StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe, workflows
-from nexuskit.backend.frontend.checks import check_fields, check_size, check_text
+from nexuskit.backend.frontend.checks import check_size, check_text
 from nexuskit.backend.history import cancel, reuse, signal, start, workflow
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ async def signal_workflow(
     services: Services, _: Call, request: SignalWorkflowExecutionRequest
 ) -> SignalWorkflowExecutionResponse:
     """SignalWorkflowExecution: taken once for each request id."""
-    check_fields(request)
     check_text("SignalName", request.signal_name, services.limits)
     check_text("RequestId", request.request_id, services.limits, required=False)
     check_text("Identity", request.identity, services.limits, required=False)
@@ -64,7 +63,6 @@ async def signal_with_start(
     services: Services, _: Call, request: SignalWithStartWorkflowExecutionRequest
 ) -> SignalWithStartWorkflowExecutionResponse:
     """SignalWithStartWorkflowExecution: the running workflow gets the signal, or a new one starts with it."""
-    check_fields(request)
     check_text("SignalName", request.signal_name, services.limits)
     check_size("SignalWithStartWorkflowExecutionRequest.SignalInput", request.signal_input, services.limits)
     beginning = _as_start(request)
@@ -156,7 +154,6 @@ async def request_cancel(
     services: Services, _: Call, request: RequestCancelWorkflowExecutionRequest
 ) -> RequestCancelWorkflowExecutionResponse:
     """RequestCancelWorkflowExecution: a workflow that was asked before, or has closed, is not asked again."""
-    check_fields(request)
     check_text("Identity", request.identity, services.limits, required=False)
     check_text("RequestId", request.request_id, services.limits, required=False)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
@@ -170,7 +167,6 @@ async def terminate(
     services: Services, _: Call, request: TerminateWorkflowExecutionRequest
 ) -> TerminateWorkflowExecutionResponse:
     """TerminateWorkflowExecution: ended at once, whatever its code would say."""
-    check_fields(request)
     check_text("Identity", request.identity, services.limits, required=False)
     check_size("TerminateWorkflowExecutionRequest.Details", request.details, services.limits)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)

@@ -27,8 +27,8 @@ from temporalio.api.workflowservice.v1 import (
     UpdateTaskQueueConfigResponse,
 )
 
-from nexuskit.backend.errors import invalid_argument, unimplemented
-from nexuskit.backend.frontend.checks import check_fields, check_text
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import duration, timestamp
@@ -59,7 +59,6 @@ ONE_PRIORITY = 3
 async def describe(services: Services, _: Call, request: DescribeTaskQueueRequest) -> DescribeTaskQueueResponse:
     """DescribeTaskQueue: one queue of one type, or in the enhanced mode all types that are asked for."""
     namespace = services.namespaces.get(request.namespace)
-    check_fields(request)
     name = _checked(services, request.task_queue)
     if request.api_mode == DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED:
         return _enhanced(services, namespace.id, request)
@@ -97,10 +96,6 @@ async def describe(services: Services, _: Call, request: DescribeTaskQueueReques
 def _enhanced(services: Services, namespace_id: str, request: DescribeTaskQueueRequest) -> DescribeTaskQueueResponse:
     if request.task_queue.kind == TaskQueueKind.TASK_QUEUE_KIND_STICKY:
         raise invalid_argument("Enhanced DescribeTaskQueue is not supported for sticky queues.")
-    if request.versions.build_ids or request.versions.all_active:
-        raise unimplemented(
-            "DescribeTaskQueueRequest.versions is set, and worker versioning is not served by this backend"
-        )
     types = request.task_queue_types or [TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY]
     info = TaskQueueVersionInfo()
     for each in types:
@@ -154,7 +149,6 @@ async def configure(
 ) -> UpdateTaskQueueConfigResponse:
     """UpdateTaskQueueConfig: a rate limit for a whole queue, which counts more than what its workers ask for."""
     namespace = services.namespaces.get(request.namespace)
-    check_fields(request)
     check_text("TaskQueue", request.task_queue, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     if request.task_queue_type not in KINDS:

@@ -16,9 +16,9 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend import conversations
-from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found, unimplemented
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_fields, check_size
+from nexuskit.backend.frontend.checks import check_size
 from nexuskit.backend.history import update
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     """Whether the request can be at all. One without an update id is given one.
 
     Raises:
-        StatusError: INVALID_ARGUMENT, PERMISSION_DENIED (to wait for ADMITTED only), UNIMPLEMENTED.
+        StatusError: INVALID_ARGUMENT, PERMISSION_DENIED (to wait for ADMITTED only).
     """
-    check_fields(request)
     if not request.request.HasField("meta"):
         raise invalid_argument("Update meta is not set on request.")
     size = len(request.request.meta.update_id.encode())
@@ -76,8 +75,6 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     if request.wait_policy.lifecycle_stage == _ADMITTED:
         text = "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
-    if request.request.completion_callbacks:
-        raise unimplemented("Request.completion_callbacks of an update is set, and not served by this backend")
     check_size("UpdateWorkflowExecution.Request", request.request, services.limits)
 
 
@@ -125,7 +122,6 @@ async def poll(
     services: Services, call: Call, request: PollWorkflowExecutionUpdateRequest
 ) -> PollWorkflowExecutionUpdateResponse:
     """PollWorkflowExecutionUpdate: what became of an update; at once, unless the request names a stage to wait for."""
-    check_fields(request)
     if not request.HasField("update_ref"):
         raise invalid_argument("UpdateRef is not set on request.")
     update_id = request.update_ref.update_id

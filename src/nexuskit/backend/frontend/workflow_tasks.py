@@ -24,7 +24,7 @@ from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.frontend import activity_tasks, describe, polls, queries
-from nexuskit.backend.frontend.checks import check_fields, check_text, check_unversioned
+from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.history import task_completion, task_events, update, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.causes import cut_causes
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse:
     """PollWorkflowTaskQueue: the next task that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_unversioned(request)
     check_text("TaskQueue", request.task_queue.name, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
@@ -154,7 +153,6 @@ async def complete(
     services: Services, _: Call, request: RespondWorkflowTaskCompletedRequest
 ) -> RespondWorkflowTaskCompletedResponse:
     """RespondWorkflowTaskCompleted: the workflow's commands, all or none."""
-    check_fields(request)
     check_text("Identity", request.identity, services.limits, required=False)
     token = _read_token(services, request.namespace, request.task_token)
     sticky = request.sticky_attributes
@@ -197,7 +195,6 @@ async def fail(
     services: Services, _: Call, request: RespondWorkflowTaskFailedRequest
 ) -> RespondWorkflowTaskFailedResponse:
     """RespondWorkflowTaskFailed: the task waits again."""
-    check_fields(request)
     check_text("Identity", request.identity, services.limits, required=False)
     token = _read_token(services, request.namespace, request.task_token)
     resident = await services.resident(token)

@@ -16,7 +16,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
-from nexuskit.backend.frontend.checks import check_fields, check_size, check_span, check_text
+from nexuskit.backend.frontend.checks import check_size, check_span, check_text
 from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, cron, retry, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
@@ -140,7 +140,6 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     Raises:
         StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
     """
-    check_fields(request)
     check_text("WorkflowId", request.workflow_id, services.limits)
     check_text("WorkflowType", request.workflow_type.name, services.limits)
     check_text("task queue (TaskQueue.Name)", request.task_queue.name, services.limits)

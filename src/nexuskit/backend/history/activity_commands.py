@@ -51,7 +51,6 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         )
     tx.add(
         EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         activity_task_scheduled_event_attributes=ActivityTaskScheduledEventAttributes(
             activity_id=attributes.activity_id,
             activity_type=attributes.activity_type,

@@ -232,7 +232,6 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     start.fill_timeouts(attributes, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         start_child_workflow_execution_initiated_event_attributes=attributes,
     )
 

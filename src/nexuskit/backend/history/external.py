@@ -108,7 +108,6 @@ def signal(tx: Transaction, command: Command, completed_id: int) -> None:
         )
     tx.add(
         EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         signal_external_workflow_execution_initiated_event_attributes=SignalExternalWorkflowExecutionInitiatedEventAttributes(
             workflow_task_completed_event_id=completed_id,
             namespace=own_namespace(tx, _BAD_SIGNAL, name, given.namespace),
@@ -145,7 +144,6 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
         )
     tx.add(
         EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         request_cancel_external_workflow_execution_initiated_event_attributes=RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(
             workflow_task_completed_event_id=completed_id,
             namespace=own_namespace(tx, _BAD_CANCEL, name, given.namespace),

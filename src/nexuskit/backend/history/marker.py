@@ -46,7 +46,6 @@ def record(tx: Transaction, command: Command, completed_id: int) -> None:
     cut_causes(attributes.failure, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_MARKER_RECORDED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         marker_recorded_event_attributes=MarkerRecordedEventAttributes(
             marker_name=name,
             details=attributes.details,

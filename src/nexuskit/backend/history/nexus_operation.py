@@ -213,7 +213,6 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     whole = min(filter(None, (to_close, tx.state.info.run_timeout)), default=0)
     scheduled_id = tx.add(
         EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         nexus_operation_scheduled_event_attributes=NexusOperationScheduledEventAttributes(
             endpoint=attributes.endpoint,
             endpoint_id=endpoint_id,

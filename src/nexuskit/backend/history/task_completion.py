@@ -146,7 +146,9 @@ def _carry_out(tx: Transaction, task: workflow_task.WorkflowTask, request: Compl
                 raise invalid_argument(
                     f"{name} must be the last command, {len(request.commands) - place - 1} follow it"
                 )
+        tx.command = command
         tx.rules.commands[command.command_type](tx, command, completed_id)
+        tx.command = None
     update.carry_out_rest(tx)
     if tx.state.info.running and not request.another:
         update.reject_unanswered(tx)

@@ -77,7 +77,6 @@ def start(tx: Transaction, command: Command, completed_id: int) -> None:
         raise CommandError(cause, f"TimerId {attributes.timer_id!r} is already in use by a pending timer.")
     tx.add(
         EventType.EVENT_TYPE_TIMER_STARTED,
-        user_metadata=command.user_metadata if command.HasField("user_metadata") else None,
         timer_started_event_attributes=TimerStartedEventAttributes(
             timer_id=attributes.timer_id,
             start_to_fire_timeout=attributes.start_to_fire_timeout,

@@ -23,6 +23,7 @@ from nexuskit.backend.times import SECOND
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from temporalio.api.command.v1 import Command
     from temporalio.api.common.v1 import Link
     from temporalio.api.failure.v1 import Failure
     from temporalio.api.protocol.v1 import Message
@@ -123,11 +124,13 @@ class Transaction:
         messages: what the worker sent with its commands, by id; each is taken out when it is carried out.
         verdicts: id of each update of which no trace stays → what its waiters are told.
         answers: id of each query that the worker answered → its answer.
+        command: the one that is being carried out, until its event is there: that says what the user said of it.
     """
 
     __slots__ = (
         "answers",
         "catalogues",
+        "command",
         "draw",
         "endpoints",
         "events",
@@ -165,6 +168,7 @@ class Transaction:
         self.messages: dict[str, Message] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.answers: Mapping[str, WorkflowQueryResult] = {}
+        self.command: Command | None = None
 
     def add(
         self,
@@ -181,7 +185,7 @@ class Transaction:
         Args:
             event_type: a value of `EventType`.
             links: links to the other sides of a call.
-            user_metadata: what the user said of the command.
+            user_metadata: what the user said of what is done.
             worker_may_ignore: an SDK that does not know the event goes on without it.
             later: what a command brings at once. It waits until all commands are carried out: an SDK counts the events
                 that its commands make.
@@ -193,6 +197,11 @@ class Transaction:
         event = HistoryEvent(event_type=event_type, links=links, user_metadata=user_metadata, **attributes)  # type: ignore[arg-type]
         if worker_may_ignore:
             event.worker_may_ignore = True
+        if self.command is not None:
+            if self.command.HasField("user_metadata"):
+                event.user_metadata.CopyFrom(self.command.user_metadata)
+            event.event_group_markers.extend(self.command.event_group_markers)
+            self.command = None
         event.event_time.seconds, event.event_time.nanos = divmod(self.now, SECOND)
         return self.put(event, later=later)
 
@@ -231,6 +240,7 @@ class Transaction:
         self.messages = {}
         self.verdicts = {}
         self.answers = {}
+        self.command = None
         self.state.discard()
 
 

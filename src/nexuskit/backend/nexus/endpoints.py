@@ -163,13 +163,8 @@ class Endpoints:
             raise invalid_argument(
                 f"description size exceeds limit of {self._limits.ENDPOINT_DESCRIPTION_SIZE}: {size}"
             )
-        kind = spec.target.WhichOneof("variant")
-        if kind is None:
+        if not spec.target.HasField("worker"):
             raise invalid_argument("empty target variant")
-        if kind == "external":
-            raise StatusError(
-                Code.UNIMPLEMENTED, "spec.target.external is not served by this backend: name a worker target"
-            )
         worker = spec.target.worker
         if not worker.namespace:
             raise invalid_argument("target namespace not set")
