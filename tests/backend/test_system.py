@@ -2,7 +2,11 @@
 
 import grpc
 import grpc.aio
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetSystemInfoRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    GetClusterInfoRequest,
+    GetSystemInfoRequest,
+)
 from temporalio.client import Client
 
 from tests.support.raw import Namespace, refusal
@@ -25,6 +29,13 @@ async def test_system_info_names_a_version_and_what_the_server_can_do(orders: Na
     assert info.capabilities.encoded_failure_attributes
     assert info.capabilities.internal_error_differentiation
     assert info.capabilities.activity_failure_include_heartbeat
+
+
+async def test_cluster_info_names_the_cluster_and_its_version(orders: Namespace) -> None:
+    info = await orders.service.GetClusterInfo(GetClusterInfoRequest())
+    assert info.cluster_name
+    assert info.server_version.startswith("1.32")
+    assert info.history_shard_count >= 1
 
 
 async def test_health_is_serving_for_the_server_and_for_the_workflow_service(channel: grpc.aio.Channel) -> None:

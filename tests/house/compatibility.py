@@ -14,19 +14,22 @@ from pathlib import Path
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from nexuskit.backend.frontend.checks import HARMLESS, REFUSED
+from nexuskit.backend.frontend.checks import ACCEPTED, HARMLESS, REFUSED
 from nexuskit.backend.frontend.grpc_server import SERVICES
+from tests.house.fields import reachable
 from tests.house.tree import ROOT
 
 MISSING: Mapping[str, str] = {
+    "CreateNexusEndpoint": "external targets",
+    "UpdateNexusEndpoint": "external targets",
+    "ResetWorkflowExecution": "post-reset operations other than signals",
     "PauseActivityExecution": "an activity that stands alone; off on a real server too, unless it is turned on",
     "ResetActivityExecution": "an activity that stands alone",
     "StartActivityExecution": "eager start: the hint is not followed",
     "UnpauseActivityExecution": "an activity that stands alone",
     "UpdateActivityExecutionOptions": "an activity that stands alone",
     "DescribeTaskQueue": "versions; the enhanced mode tells of the unversioned workers alone",
-    "UpdateNamespace": "`update_info.state` DELETED; archives, search attribute aliases and bad binaries in `config`",
-    "UpdateTaskQueueConfig": "fairness",
+    "UpdateNamespace": "`update_info.state` DELETED; in `config` all but the retention",
     "UpdateWorkflowExecution": "completion callbacks of the update",
 }
 """Call → what of it is not done, beside the fields that are refused."""
@@ -49,6 +52,10 @@ SHOWN_BY: Mapping[str, str] = {
     "PollNexusTaskQueue": "tests/backend/test_nexus_operations.py",
     "RespondNexusTaskCompleted": "tests/backend/test_nexus_operations.py",
     "RespondNexusTaskFailed": "tests/backend/test_nexus_failures.py",
+    "CountWorkflowExecutions": "tests/backend/test_visibility.py",
+    "ListWorkflowExecutions": "tests/backend/test_visibility.py",
+    "RespondActivityTaskCompletedById": "tests/backend/test_activities_by_id.py",
+    "ShutdownWorker": "tests/backend/test_workers.py",
     "GetClusterInfo": "tests/backend/test_system.py",
     "RespondActivityTaskCanceled": "tests/backend/test_activities.py",
     "RecordActivityTaskHeartbeat": "tests/backend/test_activities.py",
@@ -76,11 +83,57 @@ Made by
 
 OTHERWISE = """## Where it does otherwise
 
+"There" is a real server 1.32 with its default settings.
+
+Starting and chains:
+
+- A repeated signal with start finds the run that it started, though that has closed; there, it starts a second one.
+- Continue-as-new with a cron schedule that cannot be read fails the workflow task; there, no run follows the next one.
+- A run that the cron schedule starts has the callbacks of the one before, which are told the end of the chain;
+  there, they are dropped.
+- The last completion result outlives failed attempts; there, an attempt that fails loses it.
+- The propagated serialization context is kept along a chain; there, it is not kept at all.
+- A child that insists on its own parent's id (`TERMINATE_IF_RUNNING`) terminates the parent and takes its place;
+  there, it waits for itself.
+- A repeated reset request gets the first answer; there, the workflow is reset again.
+- A signal among the post-reset operations is sent; there, these are refused.
+
+Workflow tasks, queries, updates, termination:
+
+- 100 queries may wait for one workflow task; there, 1. The answer of a query has a link to its workflow.
+- An update request of more than 2 MiB is refused at once.
+- The details of a termination have the limit of payloads, 2 MiB; there, none.
+
+Activities:
+
+- A worker may still answer for an attempt that was running when its activity was reset.
+- A path of a field mask that is unknown is refused; there, it is ignored.
+- A worker is told the timeouts that an update of options has set; there, those with which the activity was scheduled.
+- By its id, a closed activity that stands alone is NOT_FOUND; there, FAILED_PRECONDITION.
+
+Lists:
+
+- `ORDER BY` one attribute is accepted; there, on an SQL database, refused.
+- `GROUP BY` in a list is refused; there, it does nothing. So is a filter of activities by what only workflows have.
+- A page token of something else is INVALID_ARGUMENT; there, UNKNOWN.
+- `STARTS_WITH` minds upper and lower case, whatever the database.
+- A namespace has up to 200 custom search attributes; there, 28 on an SQL database.
+- What was answered is in the very next list; there, a moment later.
+
+Nexus:
+
+- A call to an endpoint that is not registered is an operation that failed, unless the
+  [configuration](configuration.md) says otherwise (`unknown_endpoint`); there, the workflow task fails for ever.
+- Two endpoints cannot get one name by an update.
+
+Task queues, workers, namespaces:
+
 - A rate limit is kept exactly, since a task queue is in one part.
 - Tasks leave a queue in the order of their coming, whatever their priority; priorities are kept and shown.
 - The polls of a worker that shuts down end at once, and its sticky queue falls back at once; there, a setting.
 - A workflow whose callbacks wait is removed only when they are delivered or have failed for good.
 - A deleted namespace is gone within seconds, without a delay.
+- A failure with very many causes is cut, so that every reader can read the history that holds it.
 """
 
 
@@ -141,16 +194,36 @@ def _tests() -> dict[str, str]:
 
 def _refused() -> str:
     rows = [
-        f"| `{request}` | {', '.join(f'`{each}`' for each in sorted(REFUSED[request]))} |"
-        for request in sorted(REFUSED)
+        f"| `{message}` | {', '.join(_field(message, each) for each in sorted(REFUSED[message]))} |"
+        for message in sorted(REFUSED)
     ]
-    head = ["## Fields that are refused", "", "Set, they answer UNIMPLEMENTED with their name.", ""]
+    head = [
+        "## Fields that are refused",
+        "",
+        "Set, in whatever request, they answer UNIMPLEMENTED with their name.",
+        "",
+    ]
     return "\n".join([*head, "| message | fields |", "| --- | --- |", *rows, ""])
+
+
+def _field(message: str, name: str) -> str:
+    """A refused field, with the one value that it may have."""
+    if f"{message}.{name}" not in ACCEPTED:
+        return f"`{name}`"
+    value = ACCEPTED[f"{message}.{name}"]
+    kind = next(each for each in reachable().values() if each.name == message).fields_by_name[name].enum_type
+    shown = value if kind is None else kind.values_by_number[value].name
+    return f"`{name}` (but `{shown}`)"
 
 
 def _harmless() -> str:
     rows = [f"| `{field}` | {HARMLESS[field]} |" for field in sorted(HARMLESS)]
-    head = ["## Fields that are ignored", "", "Wherever they occur, because that harms nobody.", ""]
+    head = [
+        "## Fields that are ignored",
+        "",
+        "Those without a message wherever they occur; because that harms nobody.",
+        "",
+    ]
     return "\n".join([*head, "| field | why |", "| --- | --- |", *rows, ""])
 
 
