@@ -208,6 +208,7 @@ HONOURED: Mapping[str, str] = {
     "workflowservice.v1.ResetActivityRequest": (
         "namespace execution id type match_all reset_heartbeat keep_paused jitter restore_original_options"
     ),
+    "workflowservice.v1.ResetStickyTaskQueueRequest": ("namespace execution"),
     "workflowservice.v1.ResetWorkflowExecutionRequest": (
         "namespace workflow_execution reason workflow_task_finish_event_id request_id reset_reapply_type "
         "reset_reapply_exclude_types post_reset_operations identity"
