@@ -68,7 +68,7 @@ async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueReq
         if started is not None:
             summary = Summary.of(resident.execution.info)
             asked = conversations.queries_for_task(resident)
-            await services.engine.store.handed_over()
+            await services.engine.store.under_way()
             answer = await task(services, resident, summary, started, asked)
             await services.engine.durable(resident)
             return answer
@@ -177,7 +177,7 @@ async def complete(
     summary = Summary.of(resident.execution.info)
     asked = conversations.queries_for_task(resident) if outcome.next_task is not None else {}
     eager = [(key, resident.execution.of(Activity).get(key)) for key in outcome.eager]
-    await services.engine.store.handed_over()
+    await services.engine.store.under_way()
     answer = RespondWorkflowTaskCompletedResponse(reset_history_event_id=outcome.reset_to)
     for key, row in eager:
         if row is not None:

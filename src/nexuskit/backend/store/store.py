@@ -28,10 +28,12 @@ log = logging.getLogger("nexuskit.backend.store")
 class Ticket:
     """A group's outcome, for those who wait for it."""
 
-    __slots__ = ("_done", "_error", "_waiters")
+    __slots__ = ("_begun", "_done", "_error", "_onlookers", "_waiters")
 
     def __init__(self) -> None:
+        self._begun = False
         self._done = False
+        self._onlookers: list[asyncio.Future[None]] = []
         self._error: StatusError | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -39,6 +41,13 @@ class Ticket:
     def done(self) -> bool:
         """Whether the group is on disk, or has failed."""
         return self._done
+
+    async def under_way(self) -> None:
+        """Wait until nothing is left to do for the group but to wait for the disk, or it has failed."""
+        if not self._begun:
+            onlooker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._onlookers.append(onlooker)
+            await onlooker
 
     async def wait(self) -> None:
         """Wait until the group is on disk.
@@ -53,8 +62,17 @@ class Ticket:
         if self._error is not None:
             raise self._error
 
+    def begin(self) -> None:
+        """Only the disk is to be waited for."""
+        self._begun = True
+        for onlooker in self._onlookers:
+            if not onlooker.done():
+                onlooker.set_result(None)
+        self._onlookers.clear()
+
     def settle(self, error: StatusError | None) -> None:
         """The group is on disk, or has failed."""
+        self.begin()
         self._done = True
         self._error = error
         for waiter in self._waiters:
@@ -95,13 +113,14 @@ class Store:
             self._loop.call_soon(self._loop.call_soon, self._hand_over)
         return self._open, self._ticket
 
-    async def handed_over(self) -> None:
-        """Wait until the group that fills is with the writer, or at least the next one to be.
+    async def under_way(self) -> None:
+        """Wait until nothing is left to do for the group that fills but to wait for the disk.
 
-        For whoever has an answer to put together: the disk works meanwhile.
+        For whoever has an answer to put together: done earlier, it would keep the writer's thread from its statements,
+        since only one of the two runs Python at a time; while the disk works, the other one has time.
         """
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        if self._asked:
+            await self._ticket.under_way()
 
     def _hand_over(self) -> None:
         if self._writing is not None:
@@ -119,7 +138,15 @@ class Store:
         except Exception as error:  # noqa: BLE001, something that cannot be written: the group fails, the store goes on
             self._end(error)
             return
-        self._writer.write(statements, self._written)
+        self._writer.write(statements, self._syncing, self._written)
+
+    def _syncing(self) -> None:
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._writing is not None:
+            _, ticket = self._writing
+            ticket.begin()
 
     def _written(self, error: BaseException | None) -> None:
         self._loop.call_soon_threadsafe(self._end, error)

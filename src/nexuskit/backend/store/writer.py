@@ -5,14 +5,20 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nexuskit.backend.store.group import Statement
 
-Done = "Callable[[BaseException | None], None]"
+
+class Work(NamedTuple):
+    """A group's statements, and who is told how far they are."""
+
+    statements: list[Statement]
+    syncing: Callable[[], None]
+    done: Callable[[BaseException | None], None]
 
 
 class Writer:
@@ -20,15 +26,21 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._work: queue.SimpleQueue[tuple[list[Statement], Callable[[BaseException | None], None]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="nexuskit-writer", daemon=True)
         self._thread.start()
 
-    def write(self, statements: list[Statement], done: Callable[[BaseException | None], None]) -> None:
-        """Commit these; `done` is called on the writer's thread: with None once they are on disk, else the error."""
-        self._work.put((statements, done))
+    def write(
+        self, statements: list[Statement], syncing: Callable[[], None], done: Callable[[BaseException | None], None]
+    ) -> None:
+        """Commit these.
+
+        Args:
+            statements: what to run, in one transaction.
+            syncing: called on the writer's thread when only the commit, and so the wait for the disk, is left.
+            done: called on the writer's thread: with None once they are on disk, else the error.
+        """
+        self._work.put(Work(statements, syncing, done))
 
     def close(self) -> None:
         """Write what is there, then end."""
@@ -37,23 +49,23 @@ class Writer:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
-            statements, done = work
             error: BaseException | None = None
             try:
-                self._commit(statements)
+                self._commit(work)
             except Exception as caught:  # noqa: BLE001, handed to `done`, which fails the group with it
                 error = caught
-            done(error)
+            work.done(error)
 
-    def _commit(self, statements: list[Statement]) -> None:
+    def _commit(self, work: Work) -> None:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for sql, parameters in statements:
+            for sql, parameters in work.statements:
                 if len(parameters) == 1:
                     execute(sql, parameters[0])
                 else:
                     self._connection.executemany(sql, parameters)
+            work.syncing()
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
