@@ -18,6 +18,7 @@ from tests.support.values import (
     fail_workflow,
     payload,
     payloads,
+    schedule_activity,
     start_timer,
     value_of,
 )
@@ -140,6 +141,25 @@ async def test_signals_that_come_while_a_workflow_task_is_in_flight_follow_it(
         "WORKFLOW_TASK_SCHEDULED",
     ]
     assert signals(await orders.history(workflow_id)) == ["one", "two", "three"]
+
+
+async def test_what_ends_while_a_workflow_task_is_in_flight_comes_after_the_signals(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_activity("a", queue), start_timer("t", 0.01))
+    task = await orders.poll_workflow_task(queue)
+    await orders.complete_activity(await orders.poll_activity_task(queue))
+    await orders.signal(workflow_id, "late")
+    await orders.complete_workflow_task(task)
+    *_, begun, sent, ended, scheduled = await orders.history(workflow_id)
+    assert event_names([begun, sent, ended, scheduled]) == [
+        "ACTIVITY_TASK_STARTED",
+        "WORKFLOW_EXECUTION_SIGNALED",
+        "ACTIVITY_TASK_COMPLETED",
+        "WORKFLOW_TASK_SCHEDULED",
+    ]
+    assert ended.activity_task_completed_event_attributes.started_event_id == begun.event_id
 
 
 async def test_a_workflow_does_not_complete_over_a_signal_it_has_not_seen(

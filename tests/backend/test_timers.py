@@ -5,7 +5,7 @@ from datetime import timedelta
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
-from tests.support.raw import Namespace
+from tests.support.raw import IDENTITY, Namespace
 from tests.support.values import cancel_timer, complete_workflow, event_names, schedule_activity, start_timer
 
 FIRED = EventType.EVENT_TYPE_TIMER_FIRED
@@ -70,6 +70,7 @@ async def test_a_cancelled_timer_never_fires(orders: Namespace, workflow_id: str
     cancelled = next(e for e in task.history.events if e.event_type == EventType.EVENT_TYPE_TIMER_CANCELED)
     assert cancelled.timer_canceled_event_attributes.timer_id == "dropped"
     assert cancelled.timer_canceled_event_attributes.started_event_id == 5
+    assert cancelled.timer_canceled_event_attributes.identity == IDENTITY
     await orders.complete_workflow_task(task, complete_workflow())
 
 

@@ -356,3 +356,12 @@ async def test_two_workers_that_answer_one_task_at_once_do_not_both_win(
     assert len(lost) == 7
     assert {error.code() for error in lost} == {grpc.StatusCode.NOT_FOUND}
     assert len(await orders.history(workflow_id)) == 5
+
+
+async def test_a_command_without_a_type_is_refused(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await orders.start(workflow_id, queue)
+    task = await orders.poll_workflow_task(queue)
+    refused = await refusal(orders.complete_workflow_task(task, Command()))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.message.startswith("unknown command type")
+    await orders.complete_workflow_task(task, complete_workflow())

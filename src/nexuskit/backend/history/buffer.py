@@ -44,6 +44,17 @@ _STARTED = {
 """Attributes of those started events, likewise."""
 
 
+_LAST = frozenset(_STARTED_BEFORE) | {
+    "nexus_operation_completed_event_attributes",
+    "nexus_operation_failed_event_attributes",
+    "nexus_operation_canceled_event_attributes",
+    "nexus_operation_timed_out_event_attributes",
+}
+"""Attributes of the events that end an activity, a child or a Nexus operation: they take their places after all others,
+so that a workflow gets its signals before it can close for what has ended.
+"""
+
+
 class Buffered(Row, frozen=True, omit_defaults=True):
     """The waiting events, serialised `HistoryEvent`s without ids, in the order in which they came."""
 
@@ -116,14 +127,17 @@ def withdraw(tx: Transaction, wanted: Callable[[HistoryEvent], bool]) -> History
 
 
 def release(tx: Transaction) -> bool:
-    """Give the waiting events their place in history, after all that is there. Returns whether there were any."""
+    """Give the waiting events their place in history, after all that is there. Returns whether there were any.
+
+    They keep the order in which they came, but for those that are to be last.
+    """
     if tx.state.of(Buffered).get(ONLY) is None:
         return False
-    events = waiting(tx.state).events
+    events = [HistoryEvent.FromString(raw) for raw in waiting(tx.state).events]
+    events.sort(key=lambda event: event.WhichOneof("attributes") in _LAST)
     tx.note(Released())
     started: dict[int, int] = {}
-    for raw in events:
-        event = HistoryEvent.FromString(raw)
+    for event in events:
         name = event.WhichOneof("attributes") or ""
         attributes: Any = getattr(event, name, None)
         if name in _STARTED_BEFORE:

@@ -99,7 +99,7 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
     """
     task = workflow_task.find(tx.state, request.scheduled_id, request.attempt, request.started_time)
     for command in request.commands:
-        if command.command_type not in CommandType.values():
+        if command.command_type not in CommandType.values() or not command.command_type:
             raise invalid_argument(f"unknown command type: {command.command_type}")
         if command.command_type not in tx.rules.commands:
             raise unimplemented(f"command {CommandType.Name(command.command_type)} is not served by this backend")

@@ -103,9 +103,15 @@ def cancel(tx: Transaction, command: Command, completed_id: int) -> None:
             timer_id=timer_id,
             started_event_id=started_id,
             workflow_task_completed_event_id=completed_id,
-            identity=tx.state.info.workflow_id,
+            identity=_worker(tx, completed_id),
         ),
     )
+
+
+def _worker(tx: Transaction, completed_id: int) -> str:
+    """Who completed the workflow task that brings the command."""
+    task = next(event for event in tx.events if event.event_id == completed_id)
+    return task.workflow_task_completed_event_attributes.identity
 
 
 def due(tx: Transaction, row: Timer) -> None:
