@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+import nexuskit.backend.server  # noqa: F401, else it is imported while the loop is watched
 from nexuskit import backend
 from tests.support.loop_guard import LoopGuard
 from tests.support.raw import Namespace
@@ -19,11 +20,14 @@ from tests.support.values import (
     result_of,
     schedule_activity,
     schedule_operation,
+    start_child,
     start_timer,
     sync_result,
 )
 
 WORKFLOWS = 12
+CHILDREN = 800
+"""Of one parent, all at once; it might have more than twice as many."""
 LARGE = "x" * 1_500_000
 """Close to the largest payload there may be."""
 
@@ -55,6 +59,23 @@ async def test_nothing_blocks_the_loop_while_workflows_run(tmp_path: Path) -> No
         orders, payments = Namespace("orders", channel), Namespace("payments", channel)
         await payments.create_endpoint("payments", "nexus")
         await asyncio.gather(*(one(orders, payments, number) for number in range(WORKFLOWS)))
+
+
+@pytest.mark.usefixtures("loop_guard")
+async def test_hundreds_of_children_that_start_and_end_at_once_block_the_loop_for_nobody(tmp_path: Path) -> None:
+    async with (
+        backend.serve(tmp_path / "nexus.db", namespaces=["orders"]) as running,
+        grpc.aio.insecure_channel(running.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        orders = Namespace("orders", channel)
+        await orders.start("parent", "parent")
+        commands = [start_child(f"child-{number}", queue="children") for number in range(CHILDREN)]
+        await orders.run_workflow_task("parent", *commands)
+        turns = [await orders.poll_workflow_task("children") for _ in range(CHILDREN)]
+        assert len({turn.workflow_execution.workflow_id for turn in turns}) == CHILDREN
+        await orders.terminate("parent")
+        ended = [await orders.close_event(f"child-{number}") for number in range(CHILDREN)]
+        assert set(event_names(ended)) == {"WORKFLOW_EXECUTION_TERMINATED"}
 
 
 # --- the guard itself

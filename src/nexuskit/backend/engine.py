@@ -125,6 +125,8 @@ class Engine:
         self._by_run: WeakValueDictionary[str, Resident] = WeakValueDictionary()
         self._loading: dict[int, asyncio.Future[Resident | None]] = {}
         self._currents: OrderedDict[tuple[str, str], int | None] = OrderedDict()
+        self._parsed: tuple[bytes, History] = (b"", History())
+        """The batch of which an event was wanted last, as it is stored and as a message."""
         self._known = KnownIds()
         self._removed: set[int] = set()
         """Runs that were removed, until the disk says so too."""
@@ -452,10 +454,16 @@ class Engine:
 
     async def event(self, resident: Resident, event_id: int) -> HistoryEvent:
         """One event of history."""
-        events = await self.events(resident, event_id, event_id, 1)
-        if not events:
+        found = await self.batches(resident, event_id, event_id, 1)
+        if not found or not found[0].first_id <= event_id <= found[0].last_id:
             raise InvariantError(f"event {event_id} of execution {resident.execution.id} is not on disk")
-        return events[0]
+        first_id, _, body = found[0]
+        # A task with thousands of commands makes an effect of each, and each of them wants its event of the same batch.
+        if body != self._parsed[0]:
+            self._parsed = (body, History.FromString(body))
+        event = HistoryEvent()
+        event.CopyFrom(self._parsed[1].events[event_id - first_id])
+        return event
 
     async def more_events(self, resident: Resident, until: int, *, last: bool = False) -> None:
         """Wait until an event is added to history and on disk, or the moment `until` (ns) has come.

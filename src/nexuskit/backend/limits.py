@@ -239,7 +239,10 @@ HISTORY_PAGE_SIZE = 1024 * 1024
 IDS_PAGE = 2_000
 """Workflow ids read at once while start-up learns which ran: a few milliseconds of the loop."""
 FIRES_IN_FLIGHT = 64
-"""Due timers and effects worked on at once: enough to fill a commit group, few enough not to starve requests."""
+"""Due timers worked on at once: enough to fill a commit group, few enough not to starve requests."""
+TRANSFERS_IN_FLIGHT = 16
+"""What runs do to each other (start, report, signal, cancel) worked on at once: half a millisecond each, and a parent
+may have thousands of children."""
 MESSAGE_LENGTH = 800
 """Characters of an error's message that are sent: twice, of up to four bytes each, within gRPC's 8 KiB of headers."""
 BATCH_SIZE = 256 * 1024

@@ -212,20 +212,25 @@ R = TypeVar("R", bound=Row)
 class Table(Generic[R]):
     """The rows of one kind: the settled ones, and what the running transaction lays over them."""
 
-    __slots__ = ("changes", "settled")
+    __slots__ = ("_more", "changes", "settled")
 
     def __init__(self) -> None:
         self.settled: dict[Key, R] = {}
         self.changes: dict[Key, R | None] = {}
+        self._more = 0
+        """By how many rows the changes make it longer, or shorter; thousands of commands ask how long it is."""
 
     def get(self, key: Key) -> R | None:
         return self.changes[key] if key in self.changes else self.settled.get(key)
 
     def put(self, key: Key, row: R) -> None:
+        if self.get(key) is None:
+            self._more += 1
         self.changes[key] = row
 
     def remove(self, key: Key) -> None:
         invariant(self.get(key) is not None, f"no row {key!r} to remove")
+        self._more -= 1
         self.changes[key] = None
 
     def items(self) -> Iterator[tuple[Key, R]]:
@@ -239,7 +244,7 @@ class Table(Generic[R]):
                 yield key, changed
 
     def __len__(self) -> int:
-        return len(self.settled) + sum((row is not None) - (key in self.settled) for key, row in self.changes.items())
+        return len(self.settled) + self._more
 
     def growth(self) -> int:
         """By how many bytes the running transaction makes it larger, or smaller."""
@@ -258,7 +263,12 @@ class Table(Generic[R]):
                 self.settled.pop(key, None)
             else:
                 self.settled[key] = row
+        self.discard()
+
+    def discard(self) -> None:
+        """What the running transaction laid over is thrown away."""
         self.changes.clear()
+        self._more = 0
 
 
 class Change(NamedTuple):
@@ -348,5 +358,5 @@ class Execution:
     def discard(self) -> None:
         """The running transaction never was."""
         for table in self._tables.values():
-            table.changes.clear()
+            table.discard()
         self.info = copy.copy(self._saved)

@@ -6,6 +6,7 @@ group, so that it happens exactly once, whenever the process may die.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from nexuskit.backend.history.child import Child, Orphan, Report
@@ -20,14 +21,28 @@ if TYPE_CHECKING:
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine
 
+    Effect = Callable[[Waiting], Coroutine[Any, Any, None]]
 
-def effects(engine: Engine) -> Mapping[str, Callable[[Waiting], Coroutine[Any, Any, None]]]:
+
+def effects(engine: Engine) -> Mapping[str, Effect]:
     """Kind of row → what carries it out."""
     children, externals = Children(engine), Externals(engine)
+    turns = asyncio.Semaphore(engine.limits.TRANSFERS_IN_FLIGHT)
+
+    def in_turn(effect: Effect) -> Effect:
+        async def carry_out(waiting: Waiting) -> None:
+            async with turns:
+                # An effect whose runs are in memory waits for nothing: thousands that become ready at once, such as a
+                # parent's children, would keep everybody else waiting. Here requests come in between.
+                await asyncio.sleep(0)
+                await effect(waiting)
+
+        return carry_out
+
     return {
-        Child.kind: children.start,
-        Report.kind: children.report,
-        Orphan.kind: children.treat,
-        ExternalSignal.kind: externals.signal,
-        ExternalCancel.kind: externals.cancel,
+        Child.kind: in_turn(children.start),
+        Report.kind: in_turn(children.report),
+        Orphan.kind: in_turn(children.treat),
+        ExternalSignal.kind: in_turn(externals.signal),
+        ExternalCancel.kind: in_turn(externals.cancel),
     }
