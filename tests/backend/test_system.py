@@ -1,5 +1,7 @@
 """What a client asks before anything else: who are you, are you well."""
 
+import asyncio
+
 import grpc
 import grpc.aio
 from temporalio.api.workflowservice.v1 import (
@@ -58,3 +60,9 @@ async def test_a_namespace_tells_its_limits(orders: Namespace) -> None:
     described = await orders.service.DescribeNamespace(DescribeNamespaceRequest(namespace="orders"))
     limits = described.namespace_info.limits
     assert (limits.blob_size_limit_error, limits.memo_size_limit_error) == (2 * 1024 * 1024, 2 * 1024 * 1024)
+
+
+async def test_a_burst_of_thousands_of_calls_is_answered_call_by_call(orders: Namespace) -> None:
+    calls = (orders.service.GetSystemInfo(GetSystemInfoRequest(), timeout=50) for _ in range(5_000))
+    answers = await asyncio.gather(*calls)
+    assert len(answers) == 5_000

@@ -72,6 +72,9 @@ async def start_grpc(services: Services, host: str, port: int) -> tuple[grpc.aio
         options=[
             # Without this a second server would bind the same port without a word, and take half of the requests.
             ("grpc.so_reuseport", 0),
+            # Else of a burst of more than a thousand calls some are answered CANCELLED, which no client tries again.
+            ("grpc.server.max_pending_requests", services.limits.GRPC_CALLS_WAITING),
+            ("grpc.server.max_pending_requests_hard_limit", services.limits.GRPC_CALLS_WAITING),
             ("grpc.max_receive_message_length", services.limits.GRPC_MESSAGE_SIZE),
             ("grpc.max_send_message_length", 2 * services.limits.GRPC_MESSAGE_SIZE),
         ]
