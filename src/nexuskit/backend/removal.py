@@ -17,6 +17,7 @@ from temporalio.api.enums.v1 import NamespaceState
 
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import standalone, workflow
+from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, namespace_of, space
 from nexuskit.backend.times import SECOND
 
@@ -37,8 +38,6 @@ REASON = "Delete workflow execution"
 """Why a running workflow that is deleted was terminated, in the real server's words."""
 ACTIVITY_REASON = "Delete activity execution"
 """The same of an activity that stands alone."""
-IDENTITY = "history-service"
-"""Who terminated it, as the real server calls itself."""
 
 ASK = "INSERT OR REPLACE INTO removals (execution, whole) VALUES (?, 1)"
 REMOVE_EVENTS = "DELETE FROM events WHERE execution = ?"
@@ -330,9 +329,9 @@ class _Batch:
 
 def _terminate(tx: Transaction) -> None:
     if tx.state.info.archetype == ACTIVITY:
-        standalone.terminate(tx, "", IDENTITY, ACTIVITY_REASON)
+        standalone.terminate(tx, "", SERVER, ACTIVITY_REASON)
     else:
-        workflow.terminate(tx, REASON, IDENTITY)
+        workflow.terminate(tx, REASON, SERVER)
 
 
 def waits(resident: Resident) -> bool:

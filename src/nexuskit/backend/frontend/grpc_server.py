@@ -44,8 +44,6 @@ STATUS = {code.value[0]: code for code in grpc.StatusCode}
 DETAILS = "grpc-status-details-bin"
 """Trailer in which the SDKs look for typed details."""
 
-Behaviour = "Callable[[bytes, grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]"
-
 
 async def _check_health(services: Services, _: Call, request: health_pb2.HealthCheckRequest) -> Message:
     if request.service not in SERVED:

@@ -39,6 +39,7 @@ from temporalio.api.history.v1 import (
 from nexuskit.backend import limits
 from nexuskit.backend.errors import InvariantError, invariant, not_found
 from nexuskit.backend.history import buffer, task_events
+from nexuskit.backend.history.identities import SERVER
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import SECOND
@@ -331,7 +332,7 @@ def schedule(tx: Transaction) -> None:
     if info.running and task is not None and task.started and buffer.full(tx):
         # More than the task in flight can be waited for: it is failed, and they take their place (as on a real server).
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
-        fail(tx, task, cause, None, "history-service")
+        fail(tx, task, cause, None, SERVER)
         return
     if not info.running or task is not None:
         return
@@ -514,7 +515,7 @@ def force_close(tx: Transaction) -> None:
     task = current(tx.state)
     if task is not None and task.started:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
-        fail(tx, task, cause, None, "history-service", again=False)
+        fail(tx, task, cause, None, SERVER, again=False)
         buffer.release(tx)
 
 
