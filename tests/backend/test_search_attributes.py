@@ -22,13 +22,14 @@ from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
     GetSearchAttributesRequest,
     ListWorkflowExecutionsRequest,
+    RegisterNamespaceRequest,
 )
 
 from nexuskit.backend import limits
 from tests.backend.test_visibility import eventually
 from tests.support.raw import Namespace, refusal
 from tests.support.servers import Server
-from tests.support.values import complete_workflow, event_names, fail_workflow, payload, value_of
+from tests.support.values import complete_workflow, duration, event_names, fail_workflow, payload, value_of
 
 TYPES = {
     "Customer": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
@@ -116,6 +117,24 @@ async def found(namespace: Namespace, query: str) -> int:
             CountWorkflowExecutionsRequest(namespace=namespace.name, query=query)
         )
     ).count
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server's limit depends on its database
+async def test_a_namespace_has_so_many_attributes_and_no_more(orders: Namespace, unique: Callable[[str], str]) -> None:
+    name = unique("many")
+    retention = duration(3600)
+    await orders.service.RegisterNamespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=retention)
+    )
+
+    async def add(names: range) -> None:
+        kinds = {f"A{number}": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for number in names}
+        await orders.operator.AddSearchAttributes(AddSearchAttributesRequest(namespace=name, search_attributes=kinds))
+
+    await add(range(limits.CUSTOM_ATTRIBUTES))
+    refused = await refusal(add(range(limits.CUSTOM_ATTRIBUTES + 1)))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"cannot have more than {limits.CUSTOM_ATTRIBUTES}" in refused.message
 
 
 async def test_attributes_given_at_the_start_are_shown_with_their_types_and_found(

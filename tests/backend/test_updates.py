@@ -20,6 +20,7 @@ from temporalio.api.workflowservice.v1 import (
     UpdateWorkflowExecutionResponse,
 )
 
+from nexuskit.backend import limits
 from tests.support.messages import acceptance, place_of, rejection, request_of, response
 from tests.support.raw import IDENTITY, Namespace, refusal
 from tests.support.values import complete_workflow, event_names, payload, payloads, start_timer, sticky_queue, value_of
@@ -418,6 +419,25 @@ async def test_a_request_that_cannot_be_is_refused(
     refused = await refusal(begin(orders, waiting, **change))
     assert refused.code.name == code
     assert says in refused.message
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server lets it in, and finds out when a worker has it
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_request_is_as_large_as_a_payload_may_be(
+    orders: Namespace, waiting: str, queue: str, more: int
+) -> None:
+    request = Request(meta=Meta(update_id="large"), input=Input(name="add", args=payloads("")))
+    argument = request.input.args.payloads[0]
+    argument.data = b"x" * (limits.PAYLOAD_SIZE - 1000)
+    argument.data += b"x" * (limits.PAYLOAD_SIZE - request.ByteSize() + more)
+    asked = begin(orders, waiting, request=request)
+    if more:
+        refused = await refusal(asked)
+        assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.message.startswith("Blob data size exceeds limit: UpdateWorkflowExecution.Request")
+    else:
+        await orders.complete_workflow_task(await orders.poll_workflow_task(queue), complete_workflow())
+        await refusal(asked)  # the workflow is closed before it is accepted
 
 
 async def test_an_update_without_an_id_is_given_one(orders: Namespace, waiting: str, queue: str) -> None:

@@ -221,6 +221,13 @@ async def test_a_list_may_be_sorted(listed: Orders) -> None:
     assert await listed.found(f"{query} ORDER BY WorkflowType DESC") == ["bad", "open", "done"]
 
 
+@pytest.mark.usefixtures("embedded_only")  # on a real server it depends on the database
+async def test_the_beginning_of_a_word_minds_upper_and_lower_case(listed: Orders) -> None:
+    mine = f"TaskQueue = '{listed.queue}'"
+    assert await listed.found(f"{mine} AND WorkflowType STARTS_WITH 'Ref'") == ["bad"]
+    assert await listed.found(f"{mine} AND WorkflowType STARTS_WITH 'ref'") == []
+
+
 @pytest.mark.usefixtures("embedded_only")  # a real server takes it, and does as if it were not there
 async def test_a_list_cannot_be_grouped(listed: Orders) -> None:
     refused = await refusal(listed.page("WorkflowId = 'x' GROUP BY ExecutionStatus"))
