@@ -103,6 +103,7 @@ Workflow tasks, queries, updates, termination:
 - 100 queries may wait for one workflow task; there, 1. The answer of a query has a link to its workflow.
 - An update request of more than 2 MiB is refused at once.
 - The details of a termination have the limit of payloads, 2 MiB; there, none.
+- A closed run has nothing pending; there, it goes on showing the activities that were pending when it closed.
 
 Activities:
 
