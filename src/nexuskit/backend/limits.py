@@ -19,8 +19,8 @@ ID_LENGTH = 1_000
 GRPC_MESSAGE_SIZE = 4 * 1024 * 1024
 """One gRPC message, either way; gRPC's and Temporal's default."""
 GRPC_CALLS_WAITING = 1_000_000
-"""Calls that gRPC has taken and the backend has not looked at yet; beyond, gRPC answers CANCELLED, which no SDK retries.
-In effect never: who calls waits for his turn, or for his deadline, as at Temporal's server.
+"""Calls that gRPC has taken and the backend has not looked at yet; beyond, gRPC answers CANCELLED, which no SDK tries
+again. In effect never: who calls waits for his turn, or for his deadline, as at Temporal's server.
 """
 FAILURE_SIZE = 4 * 1024
 """An activity's kept last failure is cut to this; Temporal's `limit.mutableStateActivityFailureSize.error`."""
