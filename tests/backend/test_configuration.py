@@ -8,6 +8,9 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from temporalio.api.common.v1 import ActivityType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest
 
 from nexuskit.backend import limits, serve
 from nexuskit.backend.configuration import FIXED, Kind, configured, kind, settable
@@ -15,7 +18,7 @@ from nexuskit.backend.errors import StartError
 from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import HOUR, SECOND
 from tests.support.raw import Namespace, refusal
-from tests.support.values import payloads, schedule_operation
+from tests.support.values import duration, payloads, schedule_operation
 
 
 def refused(document: Any) -> str:
@@ -114,6 +117,22 @@ async def test_two_backends_in_one_process_have_limits_of_their_own() -> None:
         assert "at most 1000" in (await refusal(here.start("order", "queue", input=big))).message
         await there.start("o" * 41, "queue")
         assert "at most 40" in (await refusal(here.start("o" * 41, "queue"))).message
+
+
+async def test_an_activity_that_stands_alone_keeps_to_the_limits_of_its_backend() -> None:
+    async with (
+        serve(config={"limits": {"id_length": 40}}) as backend,
+        grpc.aio.insecure_channel(backend.address) as channel,
+    ):
+        request = StartActivityExecutionRequest(
+            namespace="default",
+            activity_id="a" * 41,
+            activity_type=ActivityType(name="pack"),
+            task_queue=TaskQueue(name="queue"),
+            start_to_close_timeout=duration(1),
+        )
+        told = await refusal(Namespace("default", channel).service.StartActivityExecution(request))
+        assert told.message == "activityId exceeds length limit. Length=41 Limit=40"
 
 
 async def test_an_unknown_endpoint_fails_the_workflow_task_where_that_is_wanted() -> None:

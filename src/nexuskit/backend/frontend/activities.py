@@ -138,7 +138,7 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
         retry_policy=request.retry_policy if request.HasField("retry_policy") else None,
         priority=request.priority if request.HasField("priority") else None,
     )
-    options = activity_options.checked(given, request.activity_id, request.activity_type.name)
+    options = activity_options.checked(given, request.activity_id, request.activity_type.name, services.limits)
     _check_length(services, "request ID", request.request_id)
     _check_length(services, "identity", request.identity)
     for policies, field in ((_REUSE, "id_reuse_policy"), (_CONFLICT, "id_conflict_policy")):

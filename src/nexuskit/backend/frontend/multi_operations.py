@@ -106,7 +106,7 @@ async def _execute(
             await engine.durable(there)
             raise _failed(error, _aborted()) from error
         instead_of = there if verdict is reuse.Verdict.TERMINATE else None
-    run = start.from_request(beginning, services.clock.now())
+    run = start.from_request(beginning, services.clock.now(), services.limits)
     resident = starting.begin(engine, namespace.id, beginning.workflow_id, run, instead_of=instead_of)
     started = workflows.respond(namespace, resident, started=True)
     try:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.services import Services
+    from nexuskit.backend.settings import Limits
 
 TOO_LARGE = "Blob data size exceeds limit."
 """What the one who asked is told of an answer that is too large; the real server's words, which programs look for."""
@@ -80,7 +81,7 @@ async def query(services: Services, call: Call, request: QueryWorkflowRequest) -
         answer = await _by_itself(services, resident, request, until)
     # The code answered from what it did in a task that may not be on disk yet.
     await services.engine.durable(resident)
-    return QueryWorkflowResponse(query_result=_result(answer), link=Link(workflow=link))
+    return QueryWorkflowResponse(query_result=_result(answer, services.limits), link=Link(workflow=link))
 
 
 def _rejects(condition: int, status: int) -> bool:
@@ -111,7 +112,7 @@ def _too_late() -> StatusError:
     return StatusError(Code.DEADLINE_EXCEEDED, "query timed out before a worker could process it")
 
 
-def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest) -> Payloads:
+def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest, limits: Limits) -> Payloads:
     """The answer's payloads.
 
     Raises:
@@ -127,7 +128,7 @@ def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest) -> P
     if kind != _ANSWERED:
         raise invalid_argument("query entered invalid state, this should be impossible")
     try:
-        check_size("ConsistentQuery", result)
+        check_size("ConsistentQuery", result, limits)
     except StatusError as error:
         raise invalid_argument(TOO_LARGE) from error
     return result
