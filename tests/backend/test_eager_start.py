@@ -1,9 +1,11 @@
 """Eager start: a client that has a worker of its own gets the first workflow task with the answer to its start."""
 
+from uuid import uuid4
+
 from temporalio.api.common.v1 import WorkerVersionStamp
 
 from tests.support.raw import Namespace
-from tests.support.values import complete_workflow, duration, event_names
+from tests.support.values import complete_workflow, duration, event_names, start_timer
 
 
 async def test_the_first_task_comes_with_the_answer_and_to_nobody_else(
@@ -52,3 +54,18 @@ async def test_the_build_of_the_worker_stands_in_history(orders: Namespace, work
     await orders.complete_workflow_task(task, complete_workflow(), worker_version_stamp=stamp)
     completed = (await orders.history(workflow_id))[3].workflow_task_completed_event_attributes
     assert completed.worker_version.build_id == "1.0"
+
+
+async def test_a_repeated_start_gets_the_first_task_again_as_long_as_it_is_under_way(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    request = {"request_eager_execution": True, "request_id": str(uuid4())}
+    first = await orders.start_whole(workflow_id, queue, **request)
+    again = await orders.start_whole(workflow_id, queue, **request)
+    assert (again.run_id, again.started) == (first.run_id, True)
+    assert again.eager_workflow_task.history == first.eager_workflow_task.history
+    assert again.eager_workflow_task.started_event_id == 3
+    await orders.complete_workflow_task(again.eager_workflow_task, start_timer("t", 3600))
+    over = await orders.start_whole(workflow_id, queue, **request)
+    assert over.run_id == first.run_id
+    assert not over.HasField("eager_workflow_task")

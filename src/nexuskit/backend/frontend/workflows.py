@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from nexuskit.backend.services import Services
 
 
+_FIRST_STARTED = 3
+"""The started event of a first workflow task that was given out with the answer to the start."""
+
+
 async def start(services: Services, _: Call, request: StartWorkflowExecutionRequest) -> StartWorkflowExecutionResponse:
     """StartWorkflowExecution. The same request id again gets the run that it started, even after that has closed."""
     namespace = services.namespaces.get(request.namespace)
@@ -39,6 +43,8 @@ async def start(services: Services, _: Call, request: StartWorkflowExecutionRequ
     there = await starting.newest(engine, namespace.id, request.workflow_id)
     # Nothing is awaited from here to the end of the decision.
     if there is not None and (answer := _repeated(namespace, there, request.request_id)) is not None:
+        if request.request_eager_execution and answer.started:
+            await _give_first_task_again(services, there, answer)
         await engine.durable(there)
         return answer
     try:
@@ -73,6 +79,20 @@ async def _take_first_task(
     started = services.engine.run(resident, lambda tx: workflow_task.start(tx, taken))
     if started is not None:
         summary = workflow_tasks.Summary.of(resident.execution.info)
+        answer.eager_workflow_task.CopyFrom(await workflow_tasks.task(services, resident, summary, started, {}))
+
+
+async def _give_first_task_again(
+    services: Services, resident: Resident, answer: StartWorkflowExecutionResponse
+) -> None:
+    """A client that did not hear the answer asks again: it still has the first workflow task, if it got that."""
+    task = workflow_task.current(resident.execution)
+    if task is None or not task.started or task.repeat or task.started_id != _FIRST_STARTED:
+        return
+    summary = workflow_tasks.Summary.of(resident.execution.info)
+    first = await services.engine.event(resident, 1)
+    if first.workflow_execution_started_event_attributes.eager_execution_accepted:
+        started = workflow_task.StartedTask(task, 1, task.started_id, ())
         answer.eager_workflow_task.CopyFrom(await workflow_tasks.task(services, resident, summary, started, {}))
 
 
