@@ -102,7 +102,6 @@ Workflow tasks, queries, updates, termination:
 
 - 100 queries may wait for one workflow task; there, 1. The answer of a query has a link to its workflow.
 - An update request of more than 2 MiB is refused at once.
-- Describe shows nothing as pending in a run that has closed; there, what was pending when it closed.
 - The close event of a run that another one follows is what it is in history; there, clients that do not say that they
   follow runs are shown a continue-as-new.
 - A page of a history has so many events as it is asked for; there, so many batches of events.
