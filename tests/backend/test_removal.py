@@ -15,7 +15,7 @@ from temporalio.api.enums.v1 import NamespaceState
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest
 
-from nexuskit.backend import limits
+from nexuskit.backend import limits, starting
 from nexuskit.backend.agenda import Waiting
 from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
@@ -23,7 +23,7 @@ from nexuskit.backend.history import activity_options, callback, standalone, sta
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.state import ACTIVITY, Info, space
 from nexuskit.backend.namespaces import Namespace, Namespaces
-from nexuskit.backend.removal import Remover
+from nexuskit.backend.removal import Remover, Run
 from nexuskit.backend.task_queues import TaskQueues
 from nexuskit.backend.times import HOUR, SECOND
 from tests.support import disk
@@ -138,6 +138,26 @@ async def test_an_older_run_goes_and_the_newest_of_its_id_stays(kept: Kept) -> N
     assert (await kept.engine.find(NAMESPACE, "order")).execution.info.run_id == second
     await kept.pass_time(1 * HOUR + SECOND)
     assert await kept.counts() == NONE
+
+
+async def test_a_newest_run_that_was_read_before_it_was_removed_is_not_taken_for_the_newest_after(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be for ever: whoever starts a workflow of that id would be told that there is no such run."""
+    run = await kept.closed()
+    kept.engine._currents.clear()
+    reader = kept.engine.store.reader
+    read = reader.current_run
+
+    async def slow(namespace: str, workflow_id: str) -> int | None:
+        number = await read(namespace, workflow_id)
+        monkeypatch.setattr(reader, "current_run", read)
+        kept.engine.remove(Run(run.execution.id, NAMESPACE, "order"))
+        await kept.orders.idle()
+        return number
+
+    monkeypatch.setattr(reader, "current_run", slow)
+    assert await starting.newest(kept.engine, NAMESPACE, "order") is None
 
 
 async def test_the_id_of_a_run_that_is_gone_can_be_used_again(kept: Kept) -> None:

@@ -130,6 +130,8 @@ class Engine:
         self._known = KnownIds()
         self._removed: set[int] = set()
         """Runs that were removed, until the disk says so too."""
+        self._removals = 0
+        """How many runs the disk has said so of."""
         self._next_execution = 1
         self.stopping = False
         """Whether long polls are to end."""
@@ -209,7 +211,10 @@ class Engine:
         if place not in self._currents:
             if not self._known.may_have_run(namespace, workflow_id):
                 return None
-            number = await self.store.reader.current_run(namespace, workflow_id)
+            reading, number = -1, None
+            while reading != self._removals:  # what was read may have been removed from the disk since
+                reading = self._removals
+                number = await self.store.reader.current_run(namespace, workflow_id)
             number = None if number in self._removed else number
             if place not in self._currents:  # a run may have been started meanwhile
                 self._currents[place] = number
@@ -371,6 +376,7 @@ class Engine:
         group.on_failure(lambda: self._revert_removal(place, number, resident))
 
     def _removal_ended(self, number: int) -> None:
+        self._removals += 1
         flight = self._loading.get(number)
         if flight is None:
             self._removed.discard(number)
