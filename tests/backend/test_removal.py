@@ -423,6 +423,19 @@ async def test_a_namespace_goes_with_all_its_runs_and_no_others(kept: Kept, monk
     assert kept.orders.moments == 0
 
 
+async def test_a_namespace_whose_removal_met_a_broken_disk_goes_with_all_its_runs(kept: Kept) -> None:
+    for number in range(3):
+        await kept.orders.started(f"open-{number}", start_timer("t", 60))
+    await kept.namespaces.change(msgspec.structs.replace(kept.namespaces.get("orders"), state=DELETED)).wait()
+    with disk.broken(kept.orders.database):
+        kept.remover.wake()
+        await kept.pass_time()
+    assert (await kept.counts())["executions"] == 3
+    await kept.pass_time(5 * SECOND)
+    assert kept.namespaces.all() == []
+    assert await kept.counts() == NONE
+
+
 async def test_a_start_up_goes_on_with_a_deleted_namespace(kept: Kept, tmp_path: Path) -> None:
     for number in range(3):
         await kept.orders.started(f"open-{number}", start_timer("t", 60))

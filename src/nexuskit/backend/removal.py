@@ -173,6 +173,7 @@ class Remover:
         except Exception as error:
             pause = self._engine.limits.FAULT_PAUSE
             known = isinstance(error, StatusError)
+            self._scanned.clear()  # what was looked at may be there still
             log.error("removal goes on in %d s: %s", pause // SECOND, error, exc_info=not known)
         self._under_way = False
         self._at(self._engine.clock.now() + (0 if self._again else pause))
