@@ -210,6 +210,8 @@ async def test_a_completion_can_bring_the_next_task_in_its_answer(
     )
     following = answer.workflow_task
     assert following.started_event_id == 6
+    # The worker has the workflow at hand, though it did not ask for a sticky queue: it is told what is new.
+    assert [event.event_id for event in following.history.events] == [4, 5, 6]
     await orders.complete_workflow_task(following, complete_workflow("in two tasks"))
     assert result_of(await orders.close_event(workflow_id)) == "in two tasks"
 

@@ -121,6 +121,9 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
     if request.take_next and waiting is not None:
         start = workflow_task.Start(waiting.stamp, request.identity)
         next_task = update.deliver(tx, start, again=not request.another)
+        if next_task is not None:
+            # Sticky or not: the worker has just answered, knows what was before, and begins anew if it is shown that.
+            next_task = next_task._replace(history_from=tx.state.info.previous_started_id + 1)
     reset_to = 0 if completed_id else tx.state.info.previous_started_id
     return CompletedTask(next_task, _start_eager(tx, request), reset_to=reset_to)
 
