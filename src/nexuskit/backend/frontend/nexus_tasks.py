@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING, cast
 
@@ -41,7 +42,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
             continue
         # A poller that goes away just now is heard of here, and not after the answer, where the task would be lost.
         with services.engine.handing(destination, key, task):
-            await services.engine.store.under_way()
+            await asyncio.sleep(0)
         if services.nexus_tasks.waits(task):
             return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=task.request)
     return PollNexusTaskQueueResponse()
