@@ -18,7 +18,7 @@ demo: $(RUN)  ## two namespaces, a handler, a caller: one durable call, shown as
 	@$(BIN)/nexus demo
 
 test: $(DEV)  ## every test that is not slow
-	@$(BIN)/python -m pytest -q -m "not slow and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not slow and not soak" $(ARGS)
 
 slow: $(DEV)  ## the tests marked slow
 	@$(BIN)/python -m pytest -q -m "slow and not soak" $(ARGS)
