@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import statistics
 import sys
@@ -73,6 +74,7 @@ async def measure(file: Path, options: Sequence[str]) -> tuple[Results, float, f
         copied = Path(folder) / "nexus.db"
         if file.exists():
             shutil.copy(file, copied)
+            os.sync()  # or the disk would still be busy with the copy
         backend = BackendProcess(copied, ["default"])
         async with backend:
             backend.stop()
