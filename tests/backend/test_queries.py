@@ -334,8 +334,7 @@ async def test_the_worker_that_has_the_workflow_is_asked_without_its_history(
     task = await orders.poll_workflow_task(queue)
     own = f"own-{queue}"
     await orders.complete_workflow_task(task, sticky=sticky_queue(own, queue))
-    polling = asyncio.create_task(orders.poll_workflow_task(own, sticky_of=queue))
-    await asyncio.wait([polling], timeout=0.2)
+    polling = await orders.begin_sticky_poll(own, queue)
     asked = begin(orders, workflow_id)
     task = await polling
     assert task.query.query_type == "items"
@@ -365,8 +364,7 @@ async def test_a_query_leaves_the_queue_of_a_worker_that_shuts_down(
     task = await orders.poll_workflow_task(queue)
     own = f"own-{queue}"
     await orders.complete_workflow_task(task, sticky=sticky_queue(own, queue, timeout=60))
-    polling = asyncio.create_task(orders.poll_workflow_task(own, sticky_of=queue))
-    await asyncio.wait([polling], timeout=0.1)
+    polling = await orders.begin_sticky_poll(own, queue)
     polling.cancel()
     asked = begin(orders, workflow_id)
     await asyncio.wait([asked], timeout=0.1)

@@ -311,8 +311,8 @@ async def test_a_failed_task_of_a_worker_with_the_workflow_in_its_cache_does_not
     await orders.start(workflow_id, queue)
     task = await orders.poll_workflow_task(queue)
     own = f"own-{queue}"
+    polling = await orders.begin_sticky_poll(own, queue)
     await orders.complete_workflow_task(task, start_timer("t", 0.01), sticky=sticky_queue(own, queue))
-    polling = asyncio.create_task(orders.poll_workflow_task(own, sticky_of=queue))
     task = await polling
     await orders.service.RespondWorkflowTaskFailed(
         RespondWorkflowTaskFailedRequest(

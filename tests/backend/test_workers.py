@@ -14,7 +14,6 @@ from temporalio.api.worker.v1 import WorkerHeartbeat, WorkerHostInfo
 from temporalio.api.workflowservice.v1 import (
     CountWorkersRequest,
     DescribeNamespaceRequest,
-    DescribeTaskQueueRequest,
     DescribeWorkerRequest,
     ListWorkersRequest,
     PollActivityTaskQueueRequest,
@@ -70,13 +69,6 @@ def shut_down(namespace: Namespace, **more: Any) -> Any:
     return namespace.service.ShutdownWorker(
         ShutdownWorkerRequest(namespace=namespace.name, identity=IDENTITY, reason="done", **more)
     )
-
-
-async def arrived(namespace: Namespace, queue: str) -> None:
-    """Waits until a poll is at the queue."""
-    request = DescribeTaskQueueRequest(namespace=namespace.name, task_queue=TaskQueue(name=queue))
-    while not (await namespace.service.DescribeTaskQueue(request)).pollers:
-        pass
 
 
 @pytest.fixture
@@ -172,7 +164,7 @@ async def test_the_polls_of_a_worker_that_shuts_down_end_and_get_nothing_any_mor
     orders: Namespace, queue: str, key: str, workflow_id: str
 ) -> None:
     waiting = asyncio.ensure_future(poll(orders, queue, key))
-    await arrived(orders, queue)
+    await orders.polled(queue)
     types = [TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY]
     await shut_down(orders, worker_instance_key=key, task_queue=queue, task_queue_types=types)
     assert not (await asyncio.wait_for(waiting, 10)).task_token
@@ -196,7 +188,7 @@ async def test_a_sticky_queue_whose_worker_has_shut_down_falls_back_at_once(
     await orders.start(workflow_id, queue)
     task = await orders.poll_workflow_task(queue)
     waiting = asyncio.ensure_future(poll(orders, sticky, kind=STICKY))
-    await arrived(orders, sticky)
+    await orders.polled(sticky, sticky_of=queue)
     await orders.complete_workflow_task(
         task, schedule_activity("reserve", queue), sticky=sticky_queue(sticky, queue, timeout=600)
     )
@@ -216,7 +208,7 @@ async def test_a_task_that_waits_for_a_worker_which_shuts_down_has_not_failed(
     await orders.start(workflow_id, queue)
     task = await orders.poll_workflow_task(queue)
     polling = asyncio.ensure_future(poll(orders, sticky, kind=STICKY))
-    await arrived(orders, sticky)
+    await orders.polled(sticky, sticky_of=queue)
     own = sticky_queue(sticky, queue, timeout=600)
     await orders.complete_workflow_task(task, sticky=own)
     await orders.signal(workflow_id, "one")

@@ -135,8 +135,9 @@ async def test_a_worker_that_asks_gets_the_next_task_on_its_own_queue_with_new_e
     own = unique("sticky")
     await orders.start(workflow_id, queue)
     first = await orders.poll_workflow_task(queue)
+    polling = await orders.begin_sticky_poll(own, queue)
     await orders.complete_workflow_task(first, start_timer("short", 0.01), sticky=sticky_queue(own, queue))
-    task = await orders.poll_workflow_task(own, sticky_of=queue)
+    task = await polling
     assert task.previous_started_event_id == 3
     assert [event.event_id for event in task.history.events] == [4, 5, 6, 7, 8]
     assert event_names(task.history.events) == [
@@ -156,8 +157,9 @@ async def test_a_task_that_its_sticky_worker_does_not_take_falls_back_to_the_nor
     own = unique("sticky")
     await orders.start(workflow_id, queue)
     first = await orders.poll_workflow_task(queue)
+    polling = await orders.begin_sticky_poll(own, queue)
     await orders.complete_workflow_task(first, start_timer("one", 0.01), sticky=sticky_queue(own, queue))
-    second = await orders.poll_workflow_task(own, sticky_of=queue)
+    second = await polling
     await orders.complete_workflow_task(second, start_timer("two", 0.01), sticky=sticky_queue(own, queue, timeout=1))
     task = await orders.poll_workflow_task(queue)
     assert [event.event_id for event in task.history.events] == list(range(1, task.started_event_id + 1))

@@ -46,7 +46,9 @@ class LoopGuard:
 
     async def __aenter__(self) -> LoopGuard:
         """Starts watching."""
-        gc.collect()  # what earlier tests left behind is not ours to clear away in the middle of a callback
+        # What earlier tests left behind is not ours to clear away, or to look through, in the middle of a callback.
+        gc.collect()
+        gc.freeze()
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
         self._state = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
@@ -68,6 +70,7 @@ class LoopGuard:
         self._handle.cancel()
         self._stop.set()
         self._watcher.join()
+        gc.unfreeze()
         if self.faults and error is None:
             raise AssertionError("something blocks the event loop:\n" + "\n".join(self.faults))
 

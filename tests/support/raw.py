@@ -26,7 +26,7 @@ from temporalio.api.common.v1 import (
     WorkflowExecution,
     WorkflowType,
 )
-from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, TaskQueueKind
+from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, TaskQueueKind, TaskQueueType
 from temporalio.api.failure.v1 import Failure, NexusHandlerFailureInfo
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.nexus.v1 import Endpoint, EndpointSpec, EndpointTarget, Response, StartOperationResponse
@@ -37,6 +37,7 @@ from temporalio.api.operatorservice.v1 import (
 from temporalio.api.operatorservice.v1.service_pb2_grpc import OperatorServiceStub
 from temporalio.api.taskqueue.v1 import StickyExecutionAttributes, TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
     DescribeWorkflowExecutionRequest,
     DescribeWorkflowExecutionResponse,
     GetWorkflowExecutionHistoryRequest,
@@ -247,6 +248,26 @@ class Namespace:
         task = await self.service.PollWorkflowTaskQueue(request, timeout=POLL_TIMEOUT.total_seconds())
         assert task.task_token, f"no workflow task came on {queue!r}"
         return task
+
+    async def begin_sticky_poll(self, queue: str, sticky_of: str) -> asyncio.Task[PollWorkflowTaskQueueResponse]:
+        """Begins to wait for a task of a worker's own queue, and answers once the server knows of it.
+
+        A task goes to a worker's own queue only while somebody polls there: begin before there can be one.
+        """
+        polling = asyncio.create_task(self.poll_workflow_task(queue, sticky_of=sticky_of))
+        await self.polled(queue, sticky_of=sticky_of)
+        return polling
+
+    async def polled(self, queue: str, *, sticky_of: str | None = None) -> None:
+        """Waits until somebody has polled for a workflow task at this queue, at which a poll is under way."""
+        kind = TaskQueueKind.TASK_QUEUE_KIND_STICKY if sticky_of else TaskQueueKind.TASK_QUEUE_KIND_NORMAL
+        request = DescribeTaskQueueRequest(
+            namespace=self.name,
+            task_queue=TaskQueue(name=queue, kind=kind, normal_name=sticky_of or ""),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        while not (await self.service.DescribeTaskQueue(request)).pollers:
+            pass  # the server tells nobody that a poll has come
 
     async def complete_workflow_task(
         self,
