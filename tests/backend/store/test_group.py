@@ -30,7 +30,8 @@ from nexuskit.backend.store.group import (
     Group,
     batches,
 )
-from nexuskit.backend.store.schema import MIGRATIONS, add_functions
+from nexuskit.backend.store.schema import MIGRATIONS
+from nexuskit.backend.store.upgrades import add_functions
 from nexuskit.backend.visibility.subjects import OPEN
 
 COMPLETED = int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED)

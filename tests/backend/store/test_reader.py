@@ -24,7 +24,8 @@ from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.store.database import Database, open_database
 from nexuskit.backend.store.group import Batch, Group, batches
 from nexuskit.backend.store.reader import Entry, Reader, read_batches, read_everything
-from nexuskit.backend.store.schema import MIGRATIONS, add_functions
+from nexuskit.backend.store.schema import MIGRATIONS
+from nexuskit.backend.store.upgrades import add_functions
 from nexuskit.backend.times import HOUR, SECOND
 from tests.support.world import World, complete_workflow, schedule_activity, schedule_operation, start_timer
 

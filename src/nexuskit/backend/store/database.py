@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from nexuskit.backend.errors import StartError
-from nexuskit.backend.store.schema import MIGRATIONS, VERSION, add_functions
+from nexuskit.backend.store.schema import MIGRATIONS, VERSION
+from nexuskit.backend.store.upgrades import add_functions
 
 MEMORY = ":memory:"
 """In place of a file: keep nothing."""

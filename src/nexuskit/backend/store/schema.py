@@ -14,15 +14,7 @@ changed twice in the life of a run, at its start and its end. Search attributes 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import msgspec
-
-from nexuskit.backend.history.state import Info
 from nexuskit.backend.visibility.subjects import OPEN
-
-if TYPE_CHECKING:
-    import sqlite3
 
 VERSION = 4
 """The version that this code reads and writes, kept in the file's `PRAGMA user_version`."""
@@ -118,6 +110,11 @@ CREATE INDEX executions_by_close ON executions (namespace, close_time) WHERE clo
 """`removals`: runs of which something is still to be removed, all (`whole`) or what is left of their events."""
 
 _LISTS = f"""
+UPDATE executions SET info = info_4(info, start_time);
+UPDATE pending SET body = activity_4(body, key, (
+    SELECT events.body FROM events
+    WHERE events.execution = pending.execution AND events.first_id <= pending.key AND events.last_id >= pending.key
+)) WHERE kind = 'activity';
 CREATE TABLE listed_executions (
     id INTEGER PRIMARY KEY,
     namespace TEXT NOT NULL,
@@ -142,12 +139,13 @@ CREATE TABLE listed_executions (
     info BLOB NOT NULL
 );
 INSERT INTO listed_executions
-SELECT id, namespace, namespace, workflow_id, run_id, workflow_type, info_field(info, 'task_queue'), status, start_time,
-    info_field(info, 'execution_time'), close_time, iif(close_time, close_time, {OPEN}),
-    iif(close_time, info_field(info, 'next_event_id') - 1, NULL),
-    iif(close_time, info_field(info, 'history_size'), NULL), iif(close_time, info_field(info, 'transitions'), NULL),
-    info_field(info, 'parent.workflow_id'), info_field(info, 'parent.run_id'), info_field(info, 'root.workflow_id'),
-    info_field(info, 'root.run_id'), NULL, info
+SELECT id, namespace, namespace, workflow_id, run_id, workflow_type, info_field(info, 'task_queue', ''), status,
+    start_time, info_field(info, 'execution_time', 0), close_time, iif(close_time, close_time, {OPEN}),
+    iif(close_time, info_field(info, 'next_event_id', 1) - 1, NULL),
+    iif(close_time, info_field(info, 'history_size', 0), NULL),
+    iif(close_time, info_field(info, 'transitions', 0), NULL),
+    info_field(info, 'parent.1', NULL), info_field(info, 'parent.2', NULL),
+    info_field(info, 'root.0', NULL), info_field(info, 'root.1', NULL), NULL, info
 FROM executions;
 DROP TABLE executions;
 ALTER TABLE listed_executions RENAME TO executions;
@@ -187,16 +185,7 @@ END;
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1, _TASK_QUEUES, _REMOVALS, _LISTS)
-"""Step n brings a file of version n to version n + 1; the step and the new number commit together."""
+"""Step n brings a file of version n to version n + 1; the step and the new number commit together.
 
-
-def add_functions(connection: sqlite3.Connection) -> None:
-    """What steps need beyond SQL: `info_field`, a field of a run's packed `Info`, to make a column of it."""
-    connection.create_function("info_field", 2, _info_field, deterministic=True)
-
-
-def _info_field(info: bytes, path: str) -> Any:
-    value = msgspec.msgpack.decode(info, type=Info)
-    for name in path.split("."):
-        value = getattr(value, name, None)
-    return value
+They call the functions of `upgrades.py`.
+"""
