@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,6 +23,8 @@ from temporalio.api.workflowservice.v1 import (
     UpdateNamespaceRequest,
 )
 
+from nexuskit.backend.server import running
+from tests.support.clock import FakeClock
 from tests.support.raw import Namespace, refusal
 from tests.support.real_server import wait_until_usable
 from tests.support.values import complete_workflow, duration, start_timer
@@ -200,3 +203,21 @@ async def test_what_is_not_honoured_is_refused_by_name(team: Namespace) -> None:
     refused = await refusal(team.service.UpdateNamespace(request))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED
     assert refused.names("history_archival_uri")
+
+
+async def test_a_deleted_namespace_cannot_be_deprecated_while_its_last_runs_go(tmp_path: Path) -> None:
+    async with (
+        running(
+            tmp_path / "nexus.db", namespaces=["team"], host="127.0.0.1", port=0, http_port=0, clock=FakeClock()
+        ) as backend,  # no time passes, so nothing is removed yet
+        grpc.aio.insecure_channel(backend.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        team = Namespace("team", channel)
+        await team.start("order", "queue")
+        deleted = (await team.operator.DeleteNamespace(DeleteNamespaceRequest(namespace="team"))).deleted_namespace
+        refused = await refusal(team.service.DeprecateNamespace(DeprecateNamespaceRequest(namespace=deleted)))
+        assert (refused.code, refused.message) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Invalid namespace state update.",
+        )
+        assert await state(team, deleted) == NamespaceState.NAMESPACE_STATE_DELETED

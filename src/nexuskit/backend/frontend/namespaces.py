@@ -120,7 +120,7 @@ async def update(services: Services, _: Call, request: UpdateNamespaceRequest) -
 async def deprecate(services: Services, _: Call, request: DeprecateNamespaceRequest) -> DeprecateNamespaceResponse:
     """DeprecateNamespace: no workflow starts in it any more; those that run go on."""
     namespace = services.namespaces.get(request.namespace)
-    state = int(NamespaceState.NAMESPACE_STATE_DEPRECATED)
+    state = _next_state(namespace, NamespaceState.NAMESPACE_STATE_DEPRECATED)
     await services.namespaces.change(msgspec.structs.replace(namespace, state=state)).wait()
     return DeprecateNamespaceResponse()
 
