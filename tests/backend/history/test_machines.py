@@ -458,6 +458,10 @@ class Machines(RuleBasedStateMachine):
         assert computed == self.world.stored.index
 
     @invariant()
+    def the_size_that_was_kept_equals_the_one_computed_anew(self) -> None:
+        assert self.execution.pending_size() == sum(row.weight() for _, _, row in self.execution.rows())
+
+    @invariant()
     def a_closed_run_accepts_nothing_and_keeps_only_its_callbacks_and_updates(self) -> None:
         if self.execution.info.running:
             return

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 import msgspec
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 
-from nexuskit.backend.errors import invariant
+from nexuskit.backend.errors import InvariantError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,11 +212,13 @@ R = TypeVar("R", bound=Row)
 class Table(Generic[R]):
     """The rows of one kind: the settled ones, and what the running transaction lays over them."""
 
-    __slots__ = ("_more", "changes", "settled")
+    __slots__ = ("_more", "changes", "growth", "settled")
 
     def __init__(self) -> None:
         self.settled: dict[Key, R] = {}
         self.changes: dict[Key, R | None] = {}
+        self.growth = 0
+        """By how many bytes the changes make it larger, or smaller."""
         self._more = 0
         """By how many rows the changes make it longer, or shorter; thousands of commands ask how long it is."""
 
@@ -224,12 +226,19 @@ class Table(Generic[R]):
         return self.changes[key] if key in self.changes else self.settled.get(key)
 
     def put(self, key: Key, row: R) -> None:
-        if self.get(key) is None:
+        before = self.get(key)
+        if before is None:
             self._more += 1
+        else:
+            self.growth -= before.weight()
+        self.growth += row.weight()
         self.changes[key] = row
 
     def remove(self, key: Key) -> None:
-        invariant(self.get(key) is not None, f"no row {key!r} to remove")
+        before = self.get(key)
+        if before is None:
+            raise InvariantError(f"no row {key!r} to remove")
+        self.growth -= before.weight()
         self._more -= 1
         self.changes[key] = None
 
@@ -246,17 +255,6 @@ class Table(Generic[R]):
     def __len__(self) -> int:
         return len(self.settled) + self._more
 
-    def growth(self) -> int:
-        """By how many bytes the running transaction makes it larger, or smaller."""
-        grown = 0
-        for key, row in self.changes.items():
-            if row is not None:
-                grown += row.weight()
-            before = self.settled.get(key)
-            if before is not None:
-                grown -= before.weight()
-        return grown
-
     def settle(self) -> None:
         for key, row in self.changes.items():
             if row is None:
@@ -268,6 +266,7 @@ class Table(Generic[R]):
     def discard(self) -> None:
         """What the running transaction laid over is thrown away."""
         self.changes.clear()
+        self.growth = 0
         self._more = 0
 
 
@@ -331,11 +330,7 @@ class Execution:
 
     def pending_size(self) -> int:
         """About how many bytes all rows take, with the running transaction."""
-        size = self._weight
-        for table in self._tables.values():
-            if table.changes:
-                size += table.growth()
-        return size
+        return self._weight + sum([table.growth for table in self._tables.values()])
 
     @property
     def relisted(self) -> bool:
