@@ -18,6 +18,7 @@ from nexuskit.backend.history.workflow_task import WorkflowTask
 from nexuskit.backend.limits import FAULT_PAUSE
 from nexuskit.backend.namespaces import Namespace, Namespaces
 from nexuskit.backend.nexus.endpoints import Endpoints
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.store.store import Ticket
 from nexuskit.backend.times import MINUTE, SECOND
 from tests.support import disk
@@ -270,8 +271,8 @@ async def test_what_is_lost_was_on_no_disk_and_what_is_answered_is_there_after_a
 
 @pytest.fixture
 def registry(backend: Orders) -> tuple[Namespaces, Endpoints]:
-    namespaces = Namespaces(backend.engine.store)
-    return namespaces, Endpoints(backend.engine.store, namespaces)
+    namespaces = Namespaces(backend.engine.store, limits=DEFAULTS)
+    return namespaces, Endpoints(backend.engine.store, namespaces, limits=DEFAULTS)
 
 
 async def fails(backend: Orders, change: Callable[[], Ticket]) -> None:

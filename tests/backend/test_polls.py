@@ -21,6 +21,7 @@ from nexuskit.backend.frontend.call import Call
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.matching.workers import Workers
 from nexuskit.backend.nexus.tasks import NexusTasks
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.clock import NOW, settle
 from tests.support.engine import NAMESPACE, QUEUE, Orders, orders
@@ -38,7 +39,7 @@ def services(made: Orders) -> Any:
         clock=made.clock,
         namespaces=SimpleNamespace(get=lambda _: namespace, get_by_id=lambda _: namespace),
         nexus_tasks=NexusTasks(made.engine.tasks, made.clock, made.engine.draw),
-        workers=Workers(made.clock),
+        workers=Workers(made.clock, limits=DEFAULTS),
     )
 
 

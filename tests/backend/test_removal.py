@@ -24,6 +24,7 @@ from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.state import ACTIVITY, Info, space
 from nexuskit.backend.namespaces import Namespace, Namespaces
 from nexuskit.backend.removal import Remover, Run
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.task_queues import TaskQueues
 from nexuskit.backend.times import HOUR, SECOND
 from tests.support import disk
@@ -42,8 +43,8 @@ class Kept:
         self.orders = orders
         self.engine = orders.engine
         self.clock = orders.clock
-        self.namespaces = Namespaces(self.engine.store)
-        self.task_queues = TaskQueues(self.engine.store, self.engine.tasks)
+        self.namespaces = Namespaces(self.engine.store, limits=DEFAULTS)
+        self.task_queues = TaskQueues(self.engine.store, self.engine.tasks, limits=DEFAULTS)
         self.remover = Remover(self.engine, self.namespaces, self.task_queues)
 
     @classmethod
@@ -363,6 +364,7 @@ def alone(kept: Kept, activity_id: str = "order") -> Resident:
         ActivityOptions(task_queue=TaskQueue(name="work"), start_to_close_timeout={"seconds": 1000 * 3600}),
         activity_id,
         "charge",
+        limits=DEFAULTS,
     )
     request = StartActivityExecutionRequest(activity_id=activity_id, activity_type=ActivityType(name="charge"))
     return kept.engine.create(info, lambda tx: standalone.start(tx, request, options))[0]

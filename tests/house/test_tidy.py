@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from nexuskit.backend import limits
 from tests.house.tree import ROOT, files, modules
 
 MAX_FILE_LINES = 600
@@ -117,3 +118,20 @@ def _idle(statement: ast.stmt) -> bool:
             return True
         case _:
             return False
+
+
+def test_every_limit_that_is_asked_for_is_one() -> None:
+    # The type checker cannot tell: a backend's own limits are made when it starts.
+    faults = [
+        f"{module.where}:{node.lineno}: {node.attr}"
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr.isupper() and _is_limits(node.value)
+        if not hasattr(limits, node.attr)
+    ]
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def _is_limits(node: ast.expr) -> bool:
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return name.strip("_") in {"limits", "DEFAULTS"}

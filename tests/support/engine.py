@@ -17,6 +17,7 @@ from nexuskit.backend.engine import Engine, Resident
 from nexuskit.backend.history import start, task_completion, timer, update, workflow_task
 from nexuskit.backend.history.state import Destination, Info
 from nexuskit.backend.history.timer import Timer
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.store.database import Database, open_database
 from nexuskit.backend.store.reader import read_everything
 from tests.support.clock import FakeClock, settle
@@ -32,7 +33,7 @@ class Orders:
     def __init__(self, database: Database, clock: FakeClock, draw: Draw) -> None:
         self.database = database
         self.clock = clock
-        self.engine = Engine(database, clock, draw)
+        self.engine = Engine(database, clock, draw, limits=DEFAULTS)
         self.engine.endpoints = ENDPOINTS
 
     @classmethod
@@ -66,7 +67,9 @@ class Orders:
             task_queue=TaskQueue(name=QUEUE.queue),
             **options,  # type: ignore[arg-type]
         )
-        resident, _ = self.engine.create(info, lambda tx: start.begin(tx, start.from_request(request, tx.now)))
+        resident, _ = self.engine.create(
+            info, lambda tx: start.begin(tx, start.from_request(request, tx.now, DEFAULTS))
+        )
         return resident
 
     def take(self, resident: Resident) -> workflow_task.StartedTask | None:

@@ -19,6 +19,7 @@ from nexuskit.backend.history import (
 from nexuskit.backend.history.rules import ROWS, RULES
 from nexuskit.backend.history.state import Execution, Index, Info, Key, lasting
 from nexuskit.backend.history.transaction import Transaction
+from nexuskit.backend.settings import DEFAULTS
 from tests.support.world import (
     World,
 )
@@ -75,7 +76,7 @@ class StoringWorld(World):
         assert before.new_run_id == ended.successor.run_id
         info = Info(namespace_id=before.namespace_id, workflow_id=before.workflow_id, run_id=before.new_run_id)
         execution = Execution(2, info)
-        tx = Transaction(RULES, execution, self.now, self.draw)
+        tx = Transaction(RULES, execution, self.now, self.draw, limits=DEFAULTS)
         ended.successor.begin(tx)
         execution.settle()
         assert (info.first_run_id, info.parent) == (before.first_run_id, before.parent)

@@ -42,6 +42,7 @@ from nexuskit.backend.history import activity, signal, start, task_completion, u
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import Execution, Info, Key
 from nexuskit.backend.history.transaction import Transaction, Verdict
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from nexuskit.backend.visibility.search_attributes import INT, KEYWORD
 
@@ -90,7 +91,7 @@ class World:
         self.verdicts: dict[str, Verdict] = {}
 
     def run(self, decide: Callable[[Transaction], T]) -> T:
-        tx = Transaction(RULES, self.execution, self.now, self.draw, ENDPOINTS, catalogues=CATALOGUES)
+        tx = Transaction(RULES, self.execution, self.now, self.draw, DEFAULTS, ENDPOINTS, catalogues=CATALOGUES)
         try:
             answer = decide(tx)
         except BaseException:
@@ -114,7 +115,7 @@ class World:
             task_queue=TaskQueue(name="orders"),
             **options,  # type: ignore[arg-type]
         )
-        self.run(lambda tx: start.begin(tx, start.from_request(request, tx.now)))
+        self.run(lambda tx: start.begin(tx, start.from_request(request, tx.now, limits=DEFAULTS)))
 
     def take_task(self) -> workflow_task.StartedTask | None:
         waiting = workflow_task.current(self.execution)

@@ -29,7 +29,7 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info, lasting
 from nexuskit.backend.history.transaction import Successor, Transaction
 from nexuskit.backend.matching.queues import Matching
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.store.group import Batch, batches
 from nexuskit.backend.store.known import KnownIds
 from nexuskit.backend.store.store import Store, Ticket
@@ -106,7 +106,7 @@ class Resident:
 class Engine:
     """All executions of one backend."""
 
-    def __init__(self, database: Database, clock: Clock, draw: Draw, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, database: Database, clock: Clock, draw: Draw, limits: Limits) -> None:
         self.limits = limits
         self.clock = clock
         self.draw = draw
@@ -311,7 +311,7 @@ class Engine:
 
     def _transaction(self, execution: Execution) -> Transaction:
         return Transaction(
-            RULES, execution, self.clock.now(), self.draw, self.endpoints, self.namespaces, self.catalogues, self.limits
+            RULES, execution, self.clock.now(), self.draw, self.limits, self.endpoints, self.namespaces, self.catalogues
         )
 
     def _begin(self, ended: Resident, successor: Successor) -> tuple[Resident, list[HistoryEvent]]:

@@ -37,7 +37,7 @@ NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.\-]*[a-zA-Z0-9])?")
 """What a namespace may be called."""
 
 
-def check_name(name: str, limits: Limits = DEFAULTS) -> None:
+def check_name(name: str, limits: Limits) -> None:
     """A namespace may be called that.
 
     Raises:
@@ -92,7 +92,7 @@ STATELESS = frozenset(
 class Namespaces:
     """All namespaces, by name and by id."""
 
-    def __init__(self, store: Store, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
         self._limits = limits
         self._store = store
         self._by_name: dict[str, Namespace] = {}

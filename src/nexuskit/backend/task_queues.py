@@ -8,7 +8,7 @@ from temporalio.api.taskqueue.v1 import TaskQueueConfig
 
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history.state import Destination
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 
 if TYPE_CHECKING:
     from nexuskit.backend.matching.queues import Matching
@@ -21,7 +21,7 @@ FORGET = "DELETE FROM task_queues WHERE namespace = ?"
 class TaskQueues:
     """The configuration of task queues, by namespace id, kind ("workflow", "activity", "nexus") and name."""
 
-    def __init__(self, store: Store, matching: Matching[object], limits: Limits = DEFAULTS) -> None:
+    def __init__(self, store: Store, matching: Matching[object], limits: Limits) -> None:
         self._limits = limits
         self._store = store
         self._matching = matching

@@ -10,6 +10,7 @@ from temporalio.api.failure.v1 import CanceledFailureInfo, Failure, ServerFailur
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import activity, activity_failures
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import MILLISECOND, SECOND
 from tests.support.world import (
     World,
@@ -204,7 +205,7 @@ def test_one_that_runs_learns_of_its_cancellation_by_heartbeat() -> None:
 def test_a_kept_failure_is_cut_to_its_limit() -> None:
     failure = application_failure("T" * 100)
     failure.message = "ü" * 9_000
-    short = activity_failures.cut(failure)
+    short = activity_failures.cut(failure, limits=DEFAULTS)
     assert short.message == "Failure exceeds size limit."
     assert not short.server_failure_info.non_retryable
     assert short.cause.ByteSize() <= limits.FAILURE_SIZE

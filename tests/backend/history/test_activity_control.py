@@ -12,6 +12,7 @@ from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import activity, activity_control, activity_options
 from nexuskit.backend.history.activity_control import ResetRequest, Which
 from nexuskit.backend.history.state import NOTHING
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.world import World, payloads, schedule_activity, seconds
 
@@ -170,8 +171,8 @@ def test_options_that_make_no_sense_change_nothing(options: ActivityOptions, pat
 
 
 def test_a_fairness_key_has_its_limit() -> None:
-    activity_options.check_priority(Priority(fairness_key="k" * limits.FAIRNESS_KEY_LENGTH))
+    activity_options.check_priority(Priority(fairness_key="k" * limits.FAIRNESS_KEY_LENGTH), limits=DEFAULTS)
     with pytest.raises(StatusError, match="fairness key length exceeds limit"):
-        activity_options.check_priority(Priority(fairness_key="k" * (limits.FAIRNESS_KEY_LENGTH + 1)))
+        activity_options.check_priority(Priority(fairness_key="k" * (limits.FAIRNESS_KEY_LENGTH + 1)), limits=DEFAULTS)
     with pytest.raises(StatusError, match="must be greater than zero"):
-        activity_options.check_priority(Priority(fairness_weight=float("nan")))
+        activity_options.check_priority(Priority(fairness_weight=float("nan")), limits=DEFAULTS)

@@ -9,6 +9,7 @@ from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import StatusError
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.visibility.search_attributes import KEYWORD, KEYWORD_LIST, check, check_size, values, words
 from tests.support.world import World, json_payload, modify_memo, upsert_attribute
 
@@ -86,9 +87,9 @@ def test_a_memo_is_merged(world: World) -> None:
 
 def test_a_request_holds_as_many_attributes_as_the_limit() -> None:
     custom = {f"A{number:03}": KEYWORD for number in range(limits.SEARCH_ATTRIBUTES + 1)}
-    check(given(limits.SEARCH_ATTRIBUTES), custom, "orders")
+    check(given(limits.SEARCH_ATTRIBUTES), custom, "orders", limits=DEFAULTS)
     with pytest.raises(StatusError, match="number of search attributes 101 exceeds limit 100"):
-        check(given(limits.SEARCH_ATTRIBUTES + 1), custom, "orders")
+        check(given(limits.SEARCH_ATTRIBUTES + 1), custom, "orders", limits=DEFAULTS)
 
 
 def test_all_attributes_are_as_large_as_their_limit() -> None:
@@ -97,10 +98,10 @@ def test_all_attributes_are_as_large_as_their_limit() -> None:
     last = full.indexed_fields["A019"]
     last.data = last.data[: len(last.data) - (full.ByteSize() - limits.SEARCH_ATTRIBUTES_SIZE)]
     assert full.ByteSize() == limits.SEARCH_ATTRIBUTES_SIZE > small
-    check_size(full)
+    check_size(full, limits=DEFAULTS)
     last.data += b"x"
     with pytest.raises(StatusError, match="total size of search attributes 40961 exceeds size limit 40960"):
-        check_size(full)
+        check_size(full, limits=DEFAULTS)
 
 
 @pytest.mark.parametrize(

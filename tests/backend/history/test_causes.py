@@ -7,6 +7,7 @@ from temporalio.api.failure.v1 import Failure
 
 from nexuskit.backend import limits
 from nexuskit.backend.history.causes import cut_causes
+from nexuskit.backend.settings import DEFAULTS
 
 
 def nested(causes: int) -> Failure:
@@ -28,12 +29,12 @@ def depth(failure: Failure) -> int:
 @pytest.mark.parametrize("causes", [0, 1, limits.FAILURE_CAUSES])
 def test_causes_up_to_the_limit_stay(causes: int) -> None:
     failure = nested(causes)
-    cut_causes(failure)
+    cut_causes(failure, limits=DEFAULTS)
     assert depth(failure) == causes
 
 
 def test_what_nests_deeper_is_cut() -> None:
     failure = nested(limits.FAILURE_CAUSES + 40)
-    cut_causes(failure)
+    cut_causes(failure, limits=DEFAULTS)
     assert depth(failure) == limits.FAILURE_CAUSES
     assert Failure.FromString(failure.SerializeToString()) == failure

@@ -19,6 +19,7 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.standalone import SCHEDULED_ID, Asked
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, Execution, Info
 from nexuskit.backend.history.transaction import replay
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.world import World, application_failure, payloads, seconds
 
@@ -34,7 +35,7 @@ def started(*, start_delay: float = 0, **options: Any) -> World:
     info = Info(namespace_id="ns", workflow_id="a", run_id="run-1", archetype=ACTIVITY)
     world.execution = Execution(1, info)
     given = {"task_queue": TaskQueue(name="work"), "start_to_close_timeout": seconds(10), **options}
-    checked = activity_options.checked(ActivityOptions(**given), "a", "charge")
+    checked = activity_options.checked(ActivityOptions(**given), "a", "charge", limits=DEFAULTS)
     request = StartActivityExecutionRequest(
         activity_id="a",
         activity_type=ActivityType(name="charge"),

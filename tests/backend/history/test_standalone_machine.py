@@ -16,6 +16,7 @@ from nexuskit.backend.history import activity, activity_options, callback, stand
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, Execution, Info
 from nexuskit.backend.history.transaction import Transaction, replay
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.backend.history.test_machines import EXAMPLES
 from tests.support.storing import StoringWorld
@@ -57,6 +58,7 @@ class Alone(RuleBasedStateMachine):
             ),
             "a",
             "charge",
+            limits=DEFAULTS,
         )
         request = StartActivityExecutionRequest(
             activity_id="a",

@@ -10,6 +10,7 @@ import pytest
 from nexuskit.backend import limits
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.matching.queues import Matching, Poller
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.clock import NOW, FakeClock, settle
 
@@ -23,7 +24,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def matching(clock: FakeClock) -> Matching[str]:
-    return Matching(clock)
+    return Matching(clock, limits=DEFAULTS)
 
 
 def slow(rate: float | None, identity: str = "worker") -> Poller:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from nexuskit.backend import limits
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.matching.queues import Matching, Poller
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.clock import NOW, FakeClock, settle
 
@@ -34,7 +35,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def matching(clock: FakeClock) -> Matching[str]:
-    return Matching(clock)
+    return Matching(clock, limits=DEFAULTS)
 
 
 async def poll(matching: Matching[str], queue: Destination = QUEUE, seconds: float = 60) -> asyncio.Task[Any]:
@@ -354,7 +355,7 @@ class Queues(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
-        self.matching: Matching[int] = Matching(self.clock)
+        self.matching: Matching[int] = Matching(self.clock, limits=DEFAULTS)
         self.count = 0
         self.queues = {queue: Expected() for queue in (QUEUE, OTHERS[0])}
         self.finished: list[Waiter] = []

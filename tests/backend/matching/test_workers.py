@@ -9,6 +9,7 @@ from temporalio.api.worker.v1 import WorkerHeartbeat
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.matching.workers import Workers
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.clock import FakeClock
 
@@ -20,7 +21,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def workers(clock: FakeClock) -> Workers:
-    return Workers(clock)
+    return Workers(clock, limits=DEFAULTS)
 
 
 def worker(key: str, **more: object) -> WorkerHeartbeat:

@@ -31,6 +31,7 @@ from nexuskit.backend.nexus.operations import (
     milliseconds,
     read_answer,
 )
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import HOUR, MILLISECOND, SECOND
 
 EVENT = Link.WorkflowEvent(
@@ -75,24 +76,24 @@ def refused_as_internal(answer: object) -> str:
 
 def test_an_answer_with_a_result_has_succeeded_with_the_links_that_can_be_read() -> None:
     payload = Payload(data=b"5", metadata={"encoding": b"json/plain"})
-    assert read_answer(sync(payload, links=LINKS)) == Succeeded(payload, [Link(workflow_event=EVENT)])
+    assert read_answer(sync(payload, links=LINKS), limits=DEFAULTS) == Succeeded(payload, [Link(workflow_event=EVENT)])
 
 
 def test_an_answer_without_a_result_has_succeeded_with_none() -> None:
-    assert read_answer(sync(None)) == Succeeded(None, [])
+    assert read_answer(sync(None), limits=DEFAULTS) == Succeeded(None, [])
 
 
 def test_an_empty_result_is_a_result() -> None:
-    assert read_answer(sync(Payload())) == Succeeded(Payload(), [])
+    assert read_answer(sync(Payload()), limits=DEFAULTS) == Succeeded(Payload(), [])
 
 
 def test_a_result_of_the_largest_size_has_succeeded() -> None:
     payload = payload_of(limits.PAYLOAD_SIZE)
-    assert read_answer(sync(payload)) == Succeeded(payload, [])
+    assert read_answer(sync(payload), limits=DEFAULTS) == Succeeded(payload, [])
 
 
 def test_a_result_of_one_byte_more_is_refused_for_good() -> None:
-    answer = read_answer(sync(payload_of(limits.PAYLOAD_SIZE + 1)))
+    answer = read_answer(sync(payload_of(limits.PAYLOAD_SIZE + 1)), limits=DEFAULTS)
     assert f"{limits.PAYLOAD_SIZE + 1} bytes, at most {limits.PAYLOAD_SIZE}" in refused_as_internal(answer)
     assert isinstance(answer, Refused)
     assert not answer.retryable
@@ -102,7 +103,9 @@ def test_a_result_of_one_byte_more_is_refused_for_good() -> None:
 
 
 def test_an_answer_with_a_token_is_accepted_with_the_links_that_can_be_read() -> None:
-    assert read_answer(later(operation_token="token", links=LINKS)) == Accepted("token", [Link(workflow_event=EVENT)])
+    assert read_answer(later(operation_token="token", links=LINKS), limits=DEFAULTS) == Accepted(
+        "token", [Link(workflow_event=EVENT)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,17 +113,17 @@ def test_an_answer_with_a_token_is_accepted_with_the_links_that_can_be_read() ->
     [({"operation_id": "id"}, "id"), ({"operation_id": "id", "operation_token": "token"}, "token")],
 )
 def test_an_older_workers_operation_id_is_its_token(success: dict[str, str], token: str) -> None:
-    assert read_answer(later(**success)) == Accepted(token, [])
+    assert read_answer(later(**success), limits=DEFAULTS) == Accepted(token, [])
 
 
 @pytest.mark.parametrize("token", ["x" * limits.NEXUS_TOKEN_SIZE, "ü" * (limits.NEXUS_TOKEN_SIZE // 2)])
 def test_a_token_of_the_largest_size_is_accepted(token: str) -> None:
-    assert read_answer(later(operation_token=token)) == Accepted(token, [])
+    assert read_answer(later(operation_token=token), limits=DEFAULTS) == Accepted(token, [])
 
 
 @pytest.mark.parametrize("token", ["", "x" * (limits.NEXUS_TOKEN_SIZE + 1), "ü" * (limits.NEXUS_TOKEN_SIZE // 2) + "x"])
 def test_no_token_or_one_of_a_byte_more_is_refused_for_good(token: str) -> None:
-    answer = read_answer(later(operation_token=token))
+    answer = read_answer(later(operation_token=token), limits=DEFAULTS)
     assert f"({len(token.encode())}/{limits.NEXUS_TOKEN_SIZE})" in refused_as_internal(answer)
     assert isinstance(answer, Refused)
     assert not answer.retryable
@@ -138,19 +141,19 @@ def test_no_token_or_one_of_a_byte_more_is_refused_for_good(token: str) -> None:
     ],
 )
 def test_a_failure_is_that_failure(failure: Failure) -> None:
-    answer = read_answer(Response(start_operation=StartOperationResponse(failure=failure)))
+    answer = read_answer(Response(start_operation=StartOperationResponse(failure=failure)), limits=DEFAULTS)
     assert answer == Failed(failure)
 
 
 def test_an_older_workers_operation_error_has_failed_for_good() -> None:
     info = ApplicationFailureInfo(type="OperationError", non_retryable=True)
     expected = Failed(Failure(message="declined", application_failure_info=info))
-    assert read_answer(operation_error("failed", NexusFailure(message="declined"))) == expected
+    assert read_answer(operation_error("failed", NexusFailure(message="declined")), limits=DEFAULTS) == expected
 
 
 def test_an_older_workers_operation_error_may_say_that_it_was_cancelled() -> None:
     expected = Failed(Failure(message="called off", canceled_failure_info=CanceledFailureInfo()))
-    assert read_answer(operation_error("canceled", NexusFailure(message="called off"))) == expected
+    assert read_answer(operation_error("canceled", NexusFailure(message="called off")), limits=DEFAULTS) == expected
 
 
 def test_an_older_workers_operation_error_with_temporals_failure_inside_is_that_failure() -> None:
@@ -160,7 +163,7 @@ def test_an_older_workers_operation_error_with_temporals_failure_inside_is_that_
         details=b'{"applicationFailureInfo": {"type": "CardDeclined"}}',
     )
     expected = Failure(message="declined", application_failure_info=ApplicationFailureInfo(type="CardDeclined"))
-    assert read_answer(operation_error("failed", nexus)) == Failed(expected)
+    assert read_answer(operation_error("failed", nexus), limits=DEFAULTS) == Failed(expected)
 
 
 # --- handlers that could not be asked
@@ -175,7 +178,7 @@ def test_an_older_workers_operation_error_with_temporals_failure_inside_is_that_
     ],
 )
 def test_a_handler_error_is_refused_and_asked_again_if_that_can_help(failure: Failure, retryable: bool) -> None:
-    assert read_answer(failure) == Refused(failure, retryable)
+    assert read_answer(failure, limits=DEFAULTS) == Refused(failure, retryable)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ def test_a_handler_error_is_refused_and_asked_again_if_that_can_help(failure: Fa
     ],
 )
 def test_an_answer_that_says_nothing_is_asked_again(response: Response) -> None:
-    answer = read_answer(response)
+    answer = read_answer(response, limits=DEFAULTS)
     assert refused_as_internal(answer) == "empty outcome"
     assert isinstance(answer, Refused)
     assert answer.retryable
@@ -200,7 +203,7 @@ def test_whatever_a_worker_sends_is_one_of_the_four(raw: bytes) -> None:
         response.ParseFromString(b"\x0a" + bytes([len(raw)]) + raw)  # as the answer to a start
     except DecodeError:
         return
-    assert isinstance(read_answer(response), Succeeded | Accepted | Failed | Refused)
+    assert isinstance(read_answer(response, limits=DEFAULTS), Succeeded | Accepted | Failed | Refused)
 
 
 # --- headers

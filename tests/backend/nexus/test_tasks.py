@@ -13,6 +13,7 @@ from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.matching.queues import Matching
 from nexuskit.backend.nexus.tasks import NexusTask, NexusTasks
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from tests.support.clock import NOW, FakeClock, settle
 from tests.support.world import CountingDraw
@@ -27,7 +28,7 @@ class Handlers:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.matching: Matching[Any] = Matching(self.clock)
+        self.matching: Matching[Any] = Matching(self.clock, limits=DEFAULTS)
         self.tasks = NexusTasks(self.matching, self.clock, CountingDraw())
 
     def ask(self, seconds: int = 10) -> asyncio.Task[Response | Failure]:

@@ -15,7 +15,7 @@ from temporalio.api.enums.v1 import ArchivalState, WorkerVersioningMode
 
 from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.frontend.system import CLUSTER_NAME
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import span
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _holds_refused(message: Descriptor, seen: set[str]) -> bool:
     return message.name in REFUSED or any(_holds_refused(each, seen) for each in inner)
 
 
-def check_text(field: str, value: str, limits: Limits = DEFAULTS, *, required: bool = True) -> None:
+def check_text(field: str, value: str, limits: Limits, *, required: bool = True) -> None:
     """An id or name is there, and no longer than the limit.
 
     Raises:
@@ -204,7 +204,7 @@ def check_text(field: str, value: str, limits: Limits = DEFAULTS, *, required: b
         raise invalid_argument(f"{field} length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
 
 
-def check_size(field: str, message: Message, limits: Limits = DEFAULTS, limit: int = 0) -> None:
+def check_size(field: str, message: Message, limits: Limits, limit: int = 0) -> None:
     """A payload is within its limit; 0 for the one of payloads.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from temporalio.api.enums.v1 import WorkerStatus
 
 from nexuskit.backend.errors import StatusError, invalid_argument
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import SECOND, moment
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ _TOKEN = re.compile(
 )
 
 
-def parse(query: str, limits: Limits = DEFAULTS) -> Filter:
+def parse(query: str, limits: Limits) -> Filter:
     """What a worker must be like.
 
     Raises:

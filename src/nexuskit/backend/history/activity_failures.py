@@ -6,7 +6,7 @@ from temporalio.api.common.v1 import Payloads
 from temporalio.api.enums.v1 import TimeoutType
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, ServerFailureInfo, TimeoutFailureInfo
 
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 
 SOURCE = "Server"
 """Where failures come from that no SDK made."""
@@ -53,7 +53,7 @@ def timeout_failure(
     )
 
 
-def cut(failure: Failure, limits: Limits = DEFAULTS) -> Failure:
+def cut(failure: Failure, limits: Limits) -> Failure:
     """A failure small enough to be kept with a pending thing: what is too large is the cause of one that says so."""
     if failure.ByteSize() <= limits.FAILURE_SIZE:
         return failure

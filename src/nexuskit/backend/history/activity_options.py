@@ -19,7 +19,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history import retry
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import duration, span
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def scheduled(attributes: ActivityTaskScheduledEventAttributes) -> Options:
 
 
 def checked(
-    given: ActivityOptions, activity_id: str, activity_type: str, limits: Limits = DEFAULTS, run_timeout: int = 0
+    given: ActivityOptions, activity_id: str, activity_type: str, limits: Limits, run_timeout: int = 0
 ) -> ActivityOptions:
     """Options with what they leave out filled in; a part never lasts longer than the whole.
 
@@ -169,7 +169,7 @@ def _check_names(given: ActivityOptions, activity_id: str, activity_type: str, l
             raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
 
 
-def check_priority(priority: Priority, limits: Limits = DEFAULTS, *, before: str = "invalid priorities: ") -> None:
+def check_priority(priority: Priority, limits: Limits, *, before: str = "invalid priorities: ") -> None:
     """Raises `StatusError` INVALID_ARGUMENT for a priority that cannot be; its text begins with `before`."""
     if priority.priority_key < 0:
         raise invalid_argument(f"{before}priority key can't be negative")

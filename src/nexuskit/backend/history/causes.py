@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 
 if TYPE_CHECKING:
     from temporalio.api.failure.v1 import Failure
 
 
-def cut_causes(failure: Failure, limits: Limits = DEFAULTS) -> None:
+def cut_causes(failure: Failure, limits: Limits) -> None:
     """Let the causes beyond the limit go, in place; wherever a failure comes in from outside.
 
     Protobuf reads at most 100 levels, a history has some of its own, and each side that a failure crosses adds one.

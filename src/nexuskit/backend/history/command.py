@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import span
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class CommandError(Exception):
         self.terminate = terminate
 
 
-def check_id(cause: int, field: str, value: str, limits: Limits = DEFAULTS) -> None:
+def check_id(cause: int, field: str, value: str, limits: Limits) -> None:
     """An id or name must be there and within its length."""
     if not value:
         raise CommandError(cause, f"{field} is not set on command.")
@@ -69,7 +69,7 @@ def check_span(cause: int, field: str, length: Duration) -> int:
     return value
 
 
-def check_payloads(cause: int, field: str, message: Message, limits: Limits = DEFAULTS) -> None:
+def check_payloads(cause: int, field: str, message: Message, limits: Limits) -> None:
     """Payloads must be within their limit; a workflow that sends more would send it again, so it is terminated."""
     size = message.ByteSize()
     if size > limits.PAYLOAD_SIZE:

@@ -10,7 +10,7 @@ from temporalio.api.enums.v1 import RetryState, TimeoutType
 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history.activity_failures import TIMEOUT_NAMES
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import duration, span
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Again(NamedTuple):
     state: int
 
 
-def filled(policy: RetryPolicy | None, limits: Limits = DEFAULTS) -> RetryPolicy:
+def filled(policy: RetryPolicy | None, limits: Limits) -> RetryPolicy:
     """The policy with Temporal's defaults for what it leaves out.
 
     Raises:

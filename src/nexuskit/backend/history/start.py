@@ -22,7 +22,7 @@ from nexuskit.backend.errors import invariant
 from nexuskit.backend.history import callback, cron, retry, workflow_task
 from nexuskit.backend.history.state import Index, Info, Parent, Root, Row
 from nexuskit.backend.history.transaction import Record
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import duration, moment, span
 from nexuskit.backend.visibility.search_attributes import merge
 
@@ -152,7 +152,7 @@ def apply_first_task_ready(state: Execution, _: FirstTaskReady) -> None:
 # --- what is to be done
 
 
-def from_request(request: StartWorkflowExecutionRequest, now: int, limits: Limits = DEFAULTS) -> StartRun:
+def from_request(request: StartWorkflowExecutionRequest, now: int, limits: Limits) -> StartRun:
     """What a client asks for. The request has been checked."""
     pause = span(request.workflow_start_delay) or first_pause(request.cron_schedule, now)
     attributes = WorkflowExecutionStartedEventAttributes(
@@ -229,7 +229,7 @@ def begin(tx: Transaction, run: StartRun, *, before_task: Callable[[Transaction]
 
 def fill_timeouts(
     attributes: WorkflowExecutionStartedEventAttributes | StartChildWorkflowExecutionInitiatedEventAttributes,
-    limits: Limits = DEFAULTS,
+    limits: Limits,
 ) -> None:
     """Timeouts that are left out get their defaults, and a part lasts no longer than the whole."""
     whole = span(attributes.workflow_execution_timeout)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 from temporalio.api.history.v1 import HistoryEvent
 
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -150,10 +150,10 @@ class Transaction:
         state: Execution,
         now: int,
         draw: Draw,
+        limits: Limits,
         endpoints: Mapping[str, str] | None = None,
         namespaces: Mapping[str, str] | None = None,
         catalogues: Mapping[str, Catalogue] | None = None,
-        limits: Limits = DEFAULTS,
     ) -> None:
         self.rules = rules
         self.limits = limits

@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from nexuskit.backend.matching.rates import Counter, Limit
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 
 if TYPE_CHECKING:
     from nexuskit.backend.clock import Alarm, Clock
@@ -97,7 +97,7 @@ class _Queue(Generic[T]):
 class Matching(Generic[T]):
     """All task queues of a backend. Of one key, a queue holds at most one task: the newest."""
 
-    def __init__(self, clock: Clock, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, clock: Clock, limits: Limits) -> None:
         self._limits = limits
         self._clock = clock
         self._closed = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.enums.v1 import WorkerStatus
 
 from nexuskit.backend.errors import invalid_argument, not_found
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ class _Heard(NamedTuple):
 class Workers:
     """The workers of all namespaces, by namespace id and the key of their instance."""
 
-    def __init__(self, clock: Clock, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, clock: Clock, limits: Limits) -> None:
         self._limits = limits
         self._clock = clock
         self._heard: OrderedDict[tuple[str, str], _Heard] = OrderedDict()

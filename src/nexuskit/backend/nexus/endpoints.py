@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from temporalio.api.nexus.v1 import Endpoint, EndpointSpec
 
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9\-]*[a-zA-Z0-9]")
 class Endpoints:
     """All endpoints, by name and by id."""
 
-    def __init__(self, store: Store, namespaces: Namespaces, limits: Limits = DEFAULTS) -> None:
+    def __init__(self, store: Store, namespaces: Namespaces, limits: Limits) -> None:
         self._limits = limits
         self._store = store
         self._namespaces = namespaces

@@ -19,7 +19,7 @@ from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import MILLISECOND, timestamp
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def milliseconds(span: int) -> str:
     return f"{max(span, 0) // MILLISECOND}ms"
 
 
-def read_answer(answer: Response | Failure, limits: Limits = DEFAULTS) -> Answer:
+def read_answer(answer: Response | Failure, limits: Limits) -> Answer:
     """What a worker answered to a start, checked against the limits."""
     if isinstance(answer, Failure):
         cut_causes(answer, limits)

@@ -17,7 +17,7 @@ from temporalio.api.common.v1 import Payload, SearchAttributes
 from temporalio.api.enums.v1 import IndexedValueType
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.settings import DEFAULTS, Limits
+from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def is_reserved(name: str) -> bool:
     return name in SYSTEM or name in RESERVED or name in PREDEFINED or name.startswith("Temporal")
 
 
-def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str, limits: Limits = DEFAULTS) -> None:
+def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str, limits: Limits) -> None:
     """Attributes may be set: they are there, their values fit, and they are not too many. Gives each its type.
 
     Args:
@@ -145,7 +145,7 @@ def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str, li
         payload.metadata["type"] = NAMES[kind].encode()
 
 
-def check_size(merged: SearchAttributes, limits: Limits = DEFAULTS) -> None:
+def check_size(merged: SearchAttributes, limits: Limits) -> None:
     """All attributes of a run are within their limits.
 
     Raises:
