@@ -131,6 +131,7 @@ async def test_workers_come_in_pages(orders: Namespace, queue: str, key: str) ->
         "TaskQueue = '{queue}' AND WorkerStatus = 'Draining' OR WorkerInstanceKey = '{key}-b'",
         "TaskQueue = '{queue}' AND (StartTime > '2026-01-01T00:00:00Z' OR SdkName = 'nothing')",
         "TaskQueue = '{queue}' AND StartTime BETWEEN '2026-01-02T00:00:00Z' AND '2026-01-02T00:00:00Z'",
+        "TaskQueue = '{queue}' AND StartTime NOT BETWEEN '2025-01-02T00:00:00Z' AND '2026-01-01T00:00:00Z'",
         "TaskQueue = '{queue}' AND SdkVersion IS NOT NULL",
         "TaskQueue = '{queue}' AND SdkVersion STARTS_WITH '1.'",
         "TaskQueue = '{queue}' AND Status = 'ShuttingDown'",
@@ -150,6 +151,40 @@ async def test_a_filter_that_is_none_is_refused(orders: Namespace, query: str) -
     refused = await refusal(orders.service.ListWorkers(ListWorkersRequest(namespace=orders.name, query=query)))
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert "malformed query" in refused.message
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server lists no worker by most of these, and says nothing
+@pytest.mark.parametrize(
+    "query",
+    [
+        "NOT TaskQueue = 'a'",
+        "TaskQueue IN ('a', 'b')",
+        "TaskQueue < 'a'",
+        "TaskQueue BETWEEN 'a' AND 'b'",
+        "StartTime STARTS_WITH '2026'",
+        "StartTime = 'yesterday'",
+        "TaskQueue = 1",
+        "TaskQueue = ''",
+        "TaskQueue",
+        "'TaskQueue' = 'a'",
+        "Colour = 'blue'",
+        "TaskQueue = lower('A')",
+        "TaskQueue = 'a' LIMIT 3",
+    ],
+)
+async def test_what_a_filter_of_workers_does_not_take_is_refused(orders: Namespace, query: str) -> None:
+    refused = await refusal(orders.service.ListWorkers(ListWorkersRequest(namespace=orders.name, query=query)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.usefixtures("embedded_only")  # no limit on what is within each other there
+async def test_a_filter_of_workers_that_nests_too_deep_is_refused(orders: Namespace) -> None:
+    query = "TaskQueue = 'a'"
+    for _ in range(60):
+        query = f"(TaskQueue = 'a' OR (TaskQueue = 'b' AND {query}))"
+    refused = await refusal(orders.service.ListWorkers(ListWorkersRequest(namespace=orders.name, query=query)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "within each other" in refused.message
 
 
 @pytest.mark.usefixtures("embedded_only")  # the polls' end is a setting of the real server that is off by default

@@ -19,7 +19,7 @@ from nexuskit.backend.frontend.visibility import keyword, read_count, read_page
 from nexuskit.backend.history.state import ACTIVITY, Info, space
 from nexuskit.backend.times import duration, timestamp
 from nexuskit.backend.visibility.plans import plan
-from nexuskit.backend.visibility.subjects import ACTIVITIES
+from nexuskit.backend.visibility.subjects import ACTIVITIES, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +56,8 @@ async def count(
     if planned.grouped:
         for status, number in found:
             name = ActivityExecutionStatus.Name(ActivityExecutionStatus.ValueType(status))
-            words = name.removeprefix("ACTIVITY_EXECUTION_STATUS_").split("_")
-            answer.groups.add(group_values=[keyword("".join(word.title() for word in words))], count=number)
+            shown = written(name, "ACTIVITY_EXECUTION_STATUS_")
+            answer.groups.add(group_values=[keyword(shown)], count=number)
     return answer
 
 

@@ -34,7 +34,7 @@ from nexuskit.backend.store import listing
 from nexuskit.backend.times import moment
 from nexuskit.backend.visibility.plans import plan
 from nexuskit.backend.visibility.search_attributes import KEYWORD, NAMES, PREDEFINED, SYSTEM
-from nexuskit.backend.visibility.subjects import WORKFLOWS
+from nexuskit.backend.visibility.subjects import WORKFLOWS, written
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,8 +52,7 @@ T = TypeVar("T")
 _decode = msgspec.msgpack.Decoder(Info).decode
 
 _STATUS_NAMES: dict[int, str] = {
-    int(number): "".join(word.title() for word in name.removeprefix("WORKFLOW_EXECUTION_STATUS_").split("_"))
-    for name, number in WorkflowExecutionStatus.items()
+    int(number): written(name, "WORKFLOW_EXECUTION_STATUS_") for name, number in WorkflowExecutionStatus.items()
 }
 """As a count's groups show them: `TimedOut`."""
 

@@ -1,27 +1,39 @@
 """The filter of ListWorkers, such as `TaskQueue = 'orders' AND (SdkName = 'x' OR StartTime > '2026-01-01T00:00:00Z')`.
 
-Fields and operators are those of the real server: texts take =, !=, STARTS_WITH, NOT STARTS_WITH; times take =, !=, <,
-<=, >, >= and BETWEEN; both take IS NULL and IS NOT NULL. Names of fields are written as here, keywords as one likes.
+Its grammar is that of every list's filter. Fields and operators are those of the real server (temporalio/temporal:
+service/matching/workers/worker_query_engine.go): texts take =, !=, STARTS_WITH and NOT STARTS_WITH; times take =, !=,
+<, <=, >, >=, BETWEEN and NOT BETWEEN; both take IS NULL and IS NOT NULL.
 """
 
 from __future__ import annotations
 
-import re
+import operator
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from temporalio.api.enums.v1 import WorkerStatus
 
-from nexuskit.backend.errors import StatusError, invalid_argument
-from nexuskit.backend.settings import Limits
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.limits import FILTER_DEPTH
 from nexuskit.backend.times import SECOND, moment
+from nexuskit.backend.visibility import grammar
+from nexuskit.backend.visibility.subjects import written
 
 if TYPE_CHECKING:
     from temporalio.api.worker.v1 import WorkerHeartbeat
 
+    from nexuskit.backend.settings import Limits
+
 Filter = Callable[["WorkerHeartbeat"], bool]
+
+_STATUSES = MappingProxyType({int(number): written(name, "WORKER_STATUS_") for name, number in WorkerStatus.items()})
+
+
+def _status(worker: WorkerHeartbeat) -> str:
+    return _STATUSES.get(worker.status, "")
+
 
 TEXTS: Mapping[str, Callable[[WorkerHeartbeat], str]] = MappingProxyType(
     {
@@ -33,9 +45,9 @@ TEXTS: Mapping[str, Callable[[WorkerHeartbeat], str]] = MappingProxyType(
         "BuildId": lambda worker: worker.deployment_version.build_id,
         "SdkName": lambda worker: worker.sdk_name,
         "SdkVersion": lambda worker: worker.sdk_version,
-        "WorkerStatus": lambda worker: _status(worker),
-        "Status": lambda worker: _status(worker),
-        "status": lambda worker: _status(worker),
+        "WorkerStatus": _status,
+        "Status": _status,
+        "status": _status,
     }
 )
 TIMES: Mapping[str, Callable[[WorkerHeartbeat], int]] = MappingProxyType(
@@ -44,21 +56,23 @@ TIMES: Mapping[str, Callable[[WorkerHeartbeat], int]] = MappingProxyType(
         "HeartbeatTime": lambda worker: moment(worker.heartbeat_time),
     }
 )
-COMPARE: Mapping[str, Callable[[int, int], bool]] = MappingProxyType(
+_FOR_TEXTS: Mapping[str, Callable[[str, str], bool]] = MappingProxyType(
     {
-        "=": lambda left, right: left == right,
-        "!=": lambda left, right: left != right,
-        "<": lambda left, right: left < right,
-        "<=": lambda left, right: left <= right,
-        ">": lambda left, right: left > right,
-        ">=": lambda left, right: left >= right,
+        "=": operator.eq,
+        "!=": operator.ne,
+        "STARTS_WITH": lambda text, start: text.startswith(start),
+        "NOT STARTS_WITH": lambda text, start: not text.startswith(start),
     }
 )
-DEPTH = 50
-"""Brackets in brackets: more than anybody writes, and far from Python's own limit."""
-
-_TOKEN = re.compile(
-    r"""\s*(?:(<=|>=|!=|=|<|>|\(|\))|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.|'')*')|(`?[A-Za-z_]\w*`?)|(\S))"""
+_FOR_TIMES: Mapping[str, Callable[[int, int], bool]] = MappingProxyType(
+    {
+        "=": operator.eq,
+        "!=": operator.ne,
+        "<": operator.lt,
+        "<=": operator.le,
+        ">": operator.gt,
+        ">=": operator.ge,
+    }
 )
 
 
@@ -68,123 +82,99 @@ def parse(query: str, limits: Limits) -> Filter:
     Raises:
         StatusError: INVALID_ARGUMENT; the message says what was expected where.
     """
-    if not query.strip():
-        return lambda _: True
     if len(query.encode()) > limits.WORKER_QUERY_SIZE:
         raise invalid_argument(f"malformed query: longer than {limits.WORKER_QUERY_SIZE} bytes")
-    return _Parser(query).whole()
+    try:
+        found = grammar.tree(query)
+    except grammar.MalformedError as error:
+        raise invalid_argument(f"malformed query: {error}") from None
+    if found.group_by or found.order_by or found.limit:
+        raise invalid_argument("malformed query: GROUP BY, ORDER BY and LIMIT are not supported in a filter of workers")
+    return _filter(found.where, 0) if found.where is not None else lambda _: True
 
 
-class _Parser:
-    def __init__(self, query: str) -> None:
-        self._tokens = [match.group().strip() for match in _TOKEN.finditer(query) if match.group().strip()]
-        self._next = 0
-
-    def whole(self) -> Filter:
-        found = self._any_of(0)
-        if self._next < len(self._tokens):
-            raise self._wrong("AND, OR or the end")
-        return found
-
-    def _any_of(self, depth: int) -> Filter:
-        parts = [self._all_of(depth)]
-        while self._word("OR"):
-            parts.append(self._all_of(depth))
-        return parts[0] if len(parts) == 1 else lambda worker: any(part(worker) for part in parts)
-
-    def _all_of(self, depth: int) -> Filter:
-        parts = [self._one(depth)]
-        while self._word("AND"):
-            parts.append(self._one(depth))
-        return parts[0] if len(parts) == 1 else lambda worker: all(part(worker) for part in parts)
-
-    def _one(self, depth: int) -> Filter:
-        if self._word("("):
-            if depth >= DEPTH:
-                raise invalid_argument(f"malformed query: more than {DEPTH} brackets within brackets")
-            found = self._any_of(depth + 1)
-            if not self._word(")"):
-                raise self._wrong("')'")
-            return found
-        name = self._peek().strip("`")
-        if name not in TEXTS and name not in TIMES:
-            if re.fullmatch(r"\w+", name) and name.upper() != "NOT":
-                raise invalid_argument(f"unknown or unsupported worker heartbeat search field: {name[:100]}")
-            raise self._wrong("a field's name")
-        self._next += 1
-        if self._word("IS"):
-            filled = self._word("NOT")
-            if not self._word("NULL"):
-                raise self._wrong("NULL")
+def _filter(condition: grammar.Condition, depth: int) -> Filter:
+    if depth > FILTER_DEPTH:
+        raise invalid_argument(f"malformed query: more than {FILTER_DEPTH} conditions within each other")
+    match condition:
+        case grammar.All(parts):
+            every = [_filter(part, depth + 1) for part in parts]
+            return lambda worker: all(part(worker) for part in every)
+        case grammar.Either(parts):
+            some = [_filter(part, depth + 1) for part in parts]
+            return lambda worker: any(part(worker) for part in some)
+        case grammar.Compared(sign, left, right):
+            return _compared(_name(left), sign, right)
+        case grammar.Between(left, low, high, negated):
+            return _between(_name(left), low, high, negated=negated)
+        case grammar.IsNull(left, negated):
+            name = _name(left)
             value = TEXTS.get(name) or TIMES[name]
-            return lambda worker: bool(value(worker)) == filled
-        return self._text(name) if name in TEXTS else self._time(name)
-
-    def _text(self, name: str) -> Filter:
-        read = TEXTS[name]
-        negated = self._word("NOT")
-        if self._word("STARTS_WITH"):
-            start = self._value(name)
-            return lambda worker: read(worker).startswith(start) != negated
-        if negated or self._peek() not in ("=", "!="):
-            raise self._wrong(f"=, !=, STARTS_WITH or NOT STARTS_WITH after {name}")
-        equal = self._peek() == "="
-        self._next += 1
-        wanted = self._value(name)
-        return lambda worker: (read(worker) == wanted) == equal
-
-    def _time(self, name: str) -> Filter:
-        read = TIMES[name]
-        negated = self._word("NOT")
-        if self._word("BETWEEN"):
-            first = self._moment(name)
-            if not self._word("AND"):
-                raise self._wrong("AND")
-            last = self._moment(name)
-            return lambda worker: read(worker) != 0 and (first <= read(worker) <= last) != negated
-        compare = COMPARE.get(self._peek())
-        if negated or compare is None:
-            raise self._wrong(f"=, !=, <, <=, >, >= or BETWEEN after {name}")
-        self._next += 1
-        wanted = self._moment(name)
-        return lambda worker: compare(read(worker), wanted)
-
-    def _value(self, name: str) -> str:
-        token = self._peek()
-        if token[:1] not in ("'", '"'):
-            raise self._wrong(f"a text in quotes for {name}")
-        self._next += 1
-        text = re.sub(r"\\(.)|''", lambda match: match.group(1) or "'", token[1:-1])
-        if not text:
-            raise invalid_argument(f"{name} cannot be empty")
-        return text
-
-    def _moment(self, name: str) -> int:
-        text = self._value(name)
-        try:
-            found = datetime.fromisoformat(text)
-        except ValueError:
-            raise invalid_argument(
-                f"invalid value for {name}: {text[:100]!r} is no time such as '2026-01-31T10:30:00Z'"
-            ) from None
-        found = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-        return int(found.timestamp()) * SECOND + found.microsecond * 1000
-
-    def _peek(self) -> str:
-        return self._tokens[self._next] if self._next < len(self._tokens) else ""
-
-    def _word(self, word: str) -> bool:
-        if self._peek().upper() != word:
-            return False
-        self._next += 1
-        return True
-
-    def _wrong(self, expected: str) -> StatusError:
-        there = repr(self._peek()[:100]) if self._peek() else "the end"
-        return invalid_argument(f"malformed query: expected {expected}, found {there}")
+            return lambda worker: bool(value(worker)) == negated
+        case grammar.Among(left):
+            raise _unsupported(_name(left), "IN")
+        case grammar.Negated():
+            raise invalid_argument("malformed query: NOT before a condition is not supported in a filter of workers")
+        case grammar.Incomplete(operand):
+            raise invalid_argument(f"malformed query: {_shown(operand)} is not compared with anything")
 
 
-def _status(worker: WorkerHeartbeat) -> str:
-    """As the real server compares it: `Running`."""
-    name = WorkerStatus.Name(worker.status) if worker.status in WorkerStatus.values() else ""
-    return "".join(part.title() for part in name.removeprefix("WORKER_STATUS_").split("_"))
+def _name(operand: grammar.Operand) -> str:
+    if not isinstance(operand, grammar.Name):
+        raise invalid_argument(f"malformed query: expected the name of a field, found {_shown(operand)}")
+    if operand.text not in TEXTS and operand.text not in TIMES:
+        raise invalid_argument(f"unknown or unsupported worker heartbeat search field: {operand.text[:100]}")
+    return operand.text
+
+
+def _compared(name: str, sign: str, value: grammar.Operand) -> Filter:
+    if name in TEXTS:
+        read, holds = TEXTS[name], _FOR_TEXTS.get(sign)
+        if holds is None:
+            raise _unsupported(name, sign)
+        wanted = _text(name, value)
+        return lambda worker: holds(read(worker), wanted)
+    when, compares = TIMES[name], _FOR_TIMES.get(sign)
+    if compares is None:
+        raise _unsupported(name, sign)
+    time = _moment(name, value)
+    return lambda worker: compares(when(worker), time)
+
+
+def _between(name: str, low: grammar.Operand, high: grammar.Operand, *, negated: bool) -> Filter:
+    if name not in TIMES:
+        raise _unsupported(name, "NOT BETWEEN" if negated else "BETWEEN")
+    when, first, last = TIMES[name], _moment(name, low), _moment(name, high)
+    return lambda worker: (first <= when(worker) <= last) != negated
+
+
+def _text(name: str, value: grammar.Operand) -> str:
+    if not isinstance(value, str):
+        raise invalid_argument(f"malformed query: expected a text in quotes for {name}, found {_shown(value)}")
+    if not value:
+        raise invalid_argument(f"{name} cannot be empty")
+    return value
+
+
+def _moment(name: str, value: grammar.Operand) -> int:
+    text = _text(name, value)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise invalid_argument(
+            f"invalid value for {name}: {text[:100]!r} is no time such as '2026-01-31T10:30:00Z'"
+        ) from None
+    found = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return int(found.timestamp()) * SECOND + found.microsecond * 1000
+
+
+def _unsupported(name: str, sign: str) -> Exception:
+    known = _FOR_TEXTS if name in TEXTS else [*_FOR_TIMES, "BETWEEN", "NOT BETWEEN"]
+    return invalid_argument(
+        f"unsupported operator {sign} for {name}: expected {', '.join([*known, 'IS NULL', 'IS NOT NULL'])}"
+    )
+
+
+def _shown(operand: Any) -> str:
+    shown = operand.text if isinstance(operand, grammar.Name | grammar.Function) else repr(operand)
+    return shown[:100]

@@ -156,6 +156,10 @@ def refused(message: str) -> StatusError:
     return invalid_argument(f"invalid query: {message}")
 
 
+class MalformedError(ValueError):
+    """A text that is no filter; the message says where."""
+
+
 def parse(text: str) -> Query:
     """The tree of a filter.
 
@@ -164,12 +168,24 @@ def parse(text: str) -> Query:
     """
     if len(text) > limits.FILTER_LENGTH:
         raise refused(f"malformed SQL query: {len(text)} characters, at most {limits.FILTER_LENGTH}")
+    try:
+        return tree(text)
+    except MalformedError as error:
+        raise refused(f"malformed SQL query: {error}") from None
+
+
+def tree(text: str) -> Query:
+    """The tree of a filter of any length.
+
+    Raises:
+        MalformedError: it is not well formed.
+    """
     if not text.strip():
         return Query()
     try:
         return _parser()(text)
     except UnexpectedInput as error:
-        raise refused(f"malformed SQL query: {_syntax_error(text, error)}") from None
+        raise MalformedError(_syntax_error(text, error)) from None
 
 
 def _syntax_error(text: str, error: UnexpectedInput) -> str:

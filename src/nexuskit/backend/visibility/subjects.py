@@ -86,21 +86,17 @@ class Subject:
     """A kind of execution that can be listed.
 
     Attributes:
-        table: where its executions are, with the columns `listing`, `status`, `listed`, `start_time`, `id`, and
-            `attributes`, if it has search attributes.
+        table: where its executions are, with the columns `listing`, `status`, `listed`, `start_time`, `id` and
+            `attributes`.
         by_status: the index (listing, status, listed, start_time).
         attributes: name → attribute, those that every execution has.
         statuses: name of each status → its number, as `status` has it.
-        group_by: the attribute by which a count may be grouped.
-        searchable: whether it has search attributes.
     """
 
     table: str
     by_status: str
     attributes: Mapping[str, Attribute]
     statuses: Mapping[str, int]
-    group_by: str = "ExecutionStatus"
-    searchable: bool = True
     predefined: Mapping[str, Attribute] = field(
         default_factory=lambda: MappingProxyType({name: _searched(name, kind) for name, kind in PREDEFINED.items()})
     )
@@ -109,8 +105,6 @@ class Subject:
         """The attribute of that name; None if there is none. `Temporal` in front may be there, or left out."""
         if name in self.attributes:
             return self.attributes[name]
-        if not self.searchable:
-            return None
         if name in custom:
             return _searched(name, custom[name])
         if name == "ScheduleId":
@@ -124,12 +118,17 @@ class Subject:
         return self.attributes.get(plain)
 
 
+def written(name: str, prefix: str) -> str:
+    """A status as the real server writes it, `TimedOut`, from its name in the protos."""
+    return "".join(word.title() for word in name.removeprefix(prefix).split("_"))
+
+
 def _statuses(items: Iterable[tuple[str, int]], prefix: str) -> Mapping[str, int]:
     """Names as the real server writes them (`TimedOut`) and as the protos do, for each status."""
     found: dict[str, int] = {}
     for name, number in items:
         if number:
-            found["".join(word.title() for word in name.removeprefix(prefix).split("_"))] = int(number)
+            found[written(name, prefix)] = int(number)
             found[name] = int(number)
     return MappingProxyType(found)
 
