@@ -9,7 +9,6 @@ from temporalio.api.activity.v1 import ActivityExecutionInfo, ActivityExecutionO
 from temporalio.api.callback.v1 import CallbackInfo as CommonCallbackInfo
 from temporalio.api.common.v1 import (
     ActivityType,
-    Callback,
     Link,
     Priority,
     RetryPolicy,
@@ -19,11 +18,9 @@ from temporalio.api.enums.v1 import (
     ActivityExecutionStatus,
     ActivityIdConflictPolicy,
     ActivityIdReusePolicy,
-    CallbackState,
     PendingActivityState,
 )
 from temporalio.api.errordetails.v1 import ActivityExecutionAlreadyStartedFailure
-from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import (
     DeleteActivityExecutionRequest,
@@ -43,6 +40,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend.checks import check_size
+from nexuskit.backend.frontend.describe import callback_fields
 from nexuskit.backend.frontend.pending_activities import run_state
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.workflows import check_callbacks
@@ -337,18 +335,7 @@ def _described(execution: Execution, scheduled: HistoryEvent, now: int) -> Activ
 
 
 def _callback(row: callback.Callback, now: int) -> CallbackInfo:
-    backing_off = row.state == callback.State.BACKING_OFF and row.ready > now
-    info = CallbackInfo(
-        info=CommonCallbackInfo(
-            callback=Callback.FromString(row.callback),
-            registration_time=timestamp(row.registered),
-            state=CallbackState.ValueType(int(row.state)),
-            attempt=row.attempt,
-            last_attempt_complete_time=timestamp(row.last_attempt_end),
-            last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-            next_attempt_schedule_time=timestamp(row.ready) if backing_off else None,
-        )
-    )
+    info = CallbackInfo(info=CommonCallbackInfo(**callback_fields(row, now)))
     info.trigger.activity_closed.SetInParent()
     return info
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from temporalio.api.common.v1 import (
     Callback,
@@ -211,16 +211,20 @@ def _operation(row: NexusOperation, now: int) -> PendingNexusOperationInfo:
 
 
 def _callback(row: callback.Callback, now: int) -> CallbackInfo:
-    backing_off = row.state == callback.State.BACKING_OFF and row.ready > now
-    info = CallbackInfo(
-        callback=Callback.FromString(row.callback),
-        registration_time=timestamp(row.registered),
-        state=CallbackState.ValueType(int(row.state)),
-        attempt=row.attempt,
-        last_attempt_complete_time=timestamp(row.last_attempt_end),
-        last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-        next_attempt_schedule_time=timestamp(row.ready) if backing_off else None,
-        request_id=row.request_id,
-    )
+    info = CallbackInfo(request_id=row.request_id, **callback_fields(row, now))
     info.trigger.workflow_closed.SetInParent()
     return info
+
+
+def callback_fields(row: callback.Callback, now: int) -> dict[str, Any]:
+    """What is shown of a callback, whatever it is that calls back."""
+    backing_off = row.state == callback.State.BACKING_OFF and row.ready > now
+    return {
+        "callback": Callback.FromString(row.callback),
+        "registration_time": timestamp(row.registered),
+        "state": CallbackState.ValueType(int(row.state)),
+        "attempt": row.attempt,
+        "last_attempt_complete_time": timestamp(row.last_attempt_end),
+        "last_attempt_failure": Failure.FromString(row.last_failure) if row.last_failure else None,
+        "next_attempt_schedule_time": timestamp(row.ready) if backing_off else None,
+    }

@@ -75,11 +75,7 @@ async def list_open(
     services: Services, _: Call, request: ListOpenWorkflowExecutionsRequest
 ) -> ListOpenWorkflowExecutionsResponse:
     """ListOpenWorkflowExecutions: an older way to ask for a list."""
-    parts = ["ExecutionStatus = 'Running'", *_times(request, "StartTime")]
-    if request.HasField("execution_filter"):
-        parts.append(f"WorkflowId = {_quoted(request.execution_filter.workflow_id)}")
-    elif request.HasField("type_filter"):
-        parts.append(f"WorkflowType = {_quoted(request.type_filter.name)}")
+    parts = ["ExecutionStatus = 'Running'", *_older_filter(request, "StartTime")]
     found, token = await _page(
         services, request.namespace, " AND ".join(parts), request.maximum_page_size, request.next_page_token
     )
@@ -90,12 +86,8 @@ async def list_closed(
     services: Services, _: Call, request: ListClosedWorkflowExecutionsRequest
 ) -> ListClosedWorkflowExecutionsResponse:
     """ListClosedWorkflowExecutions: an older way to ask for a list."""
-    parts = ["ExecutionStatus != 'Running'", *_times(request, "CloseTime")]
-    if request.HasField("execution_filter"):
-        parts.append(f"WorkflowId = {_quoted(request.execution_filter.workflow_id)}")
-    elif request.HasField("type_filter"):
-        parts.append(f"WorkflowType = {_quoted(request.type_filter.name)}")
-    elif request.HasField("status_filter"):
+    parts = ["ExecutionStatus != 'Running'", *_older_filter(request, "CloseTime")]
+    if request.HasField("status_filter"):
         if request.status_filter.status in (0, WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING):
             raise invalid_argument("StatusFilter must be specified and must be not Running.")
         parts.append(f"ExecutionStatus = {int(request.status_filter.status)}")
@@ -127,6 +119,18 @@ async def get_search_attributes(
     for namespace in services.namespaces.all():
         keys.update({name: IndexedValueType.ValueType(kind) for name, kind in namespace.search_attributes.items()})
     return GetSearchAttributesResponse(keys=keys)
+
+
+def _older_filter(
+    request: ListOpenWorkflowExecutionsRequest | ListClosedWorkflowExecutionsRequest, time: str
+) -> list[str]:
+    """Conditions of the older requests: at most one on an id or a type, and a range of that time."""
+    parts = _times(request, time)
+    if request.HasField("execution_filter"):
+        parts.append(f"WorkflowId = {_quoted(request.execution_filter.workflow_id)}")
+    elif request.HasField("type_filter"):
+        parts.append(f"WorkflowType = {_quoted(request.type_filter.name)}")
+    return parts
 
 
 def _times(

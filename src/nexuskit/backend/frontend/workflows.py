@@ -18,7 +18,7 @@ from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
 from nexuskit.backend.frontend.checks import check_size, check_span, check_text
 from nexuskit.backend.frontend.search_attributes import check_attributes
-from nexuskit.backend.history import attach, cron, retry, reuse, workflow_task
+from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
 from nexuskit.backend.history.activity_options import check_priority
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
@@ -184,12 +184,9 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     )
     check_span("WorkflowStartDelay", request.workflow_start_delay)
     check_attributes(services, services.namespaces.get(request.namespace), request.search_attributes)
-    if request.HasField("retry_policy"):
-        retry.filled(request.retry_policy, services.limits)
-    if request.cron_schedule:
-        cron.check(request.cron_schedule, services.clock.now())
-        if request.HasField("workflow_start_delay"):
-            raise invalid_argument("CronSchedule and WorkflowStartDelay may not be used together.")
+    history_start.checked_repeats(request, services.clock.now(), services.limits)
+    if request.cron_schedule and request.HasField("workflow_start_delay"):
+        raise invalid_argument("CronSchedule and WorkflowStartDelay may not be used together.")
     check_priority(request.priority, services.limits, before="")
     reuse.check(request.workflow_id_reuse_policy, request.workflow_id_conflict_policy)
     options = request.on_conflict_options

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import Priority, RetryPolicy
@@ -198,6 +199,10 @@ def _span(name: str, length: Duration) -> int:
     return value
 
 
+def _holds(message: Message, field: str) -> bool:
+    return message.HasField(field)
+
+
 def merged(current: ActivityOptions, change: ActivityOptions, paths: Iterable[str]) -> ActivityOptions:
     """Options with the fields that a mask names taken from `change`.
 
@@ -209,23 +214,11 @@ def merged(current: ActivityOptions, change: ActivityOptions, paths: Iterable[st
     for path in map(_snake, paths):
         if path not in _CHANGEABLE:
             raise invalid_argument(f"UpdateMask names {path!r}, which is no field of activity options to be changed")
-        _take(change, result, path)
-    return result
-
-
-def _take(source: Message, target: Message, path: str) -> None:
-    *parents, field = path.split(".")
-    for needed in parents or ([field] if _CHANGEABLE[path] else []):
-        if not source.HasField(needed):
+        needed = path.partition(".")[0]
+        if _CHANGEABLE[path] and not _holds(change, needed):
             raise invalid_argument(f"{_CHANGEABLE[path]} is not provided")
-    for parent in parents:
-        source, target = getattr(source, parent), getattr(target, parent)
-    if source.DESCRIPTOR.fields_by_name[field].message_type is None:
-        setattr(target, field, getattr(source, field))
-    elif source.HasField(field):
-        getattr(target, field).CopyFrom(getattr(source, field))
-    else:
-        target.ClearField(field)
+        FieldMask(paths=[path]).MergeMessage(change, result, replace_message_field=True, replace_repeated_field=True)
+    return result
 
 
 def _snake(path: str) -> str:

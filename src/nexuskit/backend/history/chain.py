@@ -64,9 +64,7 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
     check_payloads(_BAD, f"{command_name}.Memo", given.memo, tx.limits)
     check_attributes(tx, given.search_attributes)
     try:
-        policy = retry.filled(given.retry_policy, tx.limits) if given.HasField("retry_policy") else None
-        if given.cron_schedule:
-            cron.check(given.cron_schedule, tx.now)
+        policy = start.checked_repeats(given, tx.now, tx.limits)
     except StatusError as error:
         raise CommandError(_BAD, error.message) from error
     attributes = WorkflowExecutionStartedEventAttributes(

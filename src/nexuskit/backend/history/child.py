@@ -38,7 +38,7 @@ from temporalio.api.history.v1 import (
 from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend.errors import StatusError
-from nexuskit.backend.history import cron, retry, start, workflow_task
+from nexuskit.backend.history import start, workflow_task
 from nexuskit.backend.history.attributes import check as check_attributes
 from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_span, own_namespace
 from nexuskit.backend.history.state import Destination, Index, Info, Row
@@ -192,9 +192,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo, tx.limits)
     check_attributes(tx, given.search_attributes)
     try:
-        policy = retry.filled(given.retry_policy, tx.limits) if given.HasField("retry_policy") else None
-        if given.cron_schedule:
-            cron.check(given.cron_schedule, tx.now)
+        policy = start.checked_repeats(given, tx.now, tx.limits)
     except StatusError as error:
         raise CommandError(_BAD, f"{name}: {error.message}") from error
     if len(tx.state.of(Child)) >= tx.limits.PENDING_CHILDREN:

@@ -25,7 +25,7 @@ from temporalio.api.history.v1 import (
     HistoryEvent,
 )
 
-from nexuskit.backend.errors import Code, StatusError, invariant
+from nexuskit.backend.errors import Code, InvariantError, StatusError, invariant
 from nexuskit.backend.history import activity, callback
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.activity_commands import text_payload
@@ -175,8 +175,9 @@ def _status(event: HistoryEvent) -> ActivityExecutionStatus.ValueType:
 def alone(state: Execution) -> Activity:
     """The activity itself."""
     row = state.of(Activity).get(SCHEDULED_ID)
-    invariant(row is not None, "an activity that stands alone has its row, also when it is closed")
-    return row  # type: ignore[return-value]  # the invariant
+    if row is None:
+        raise InvariantError("an activity that stands alone has its row, also when it is closed")
+    return row
 
 
 def about(state: Execution) -> Standalone:

@@ -29,12 +29,22 @@ from nexuskit.backend.visibility.search_attributes import merge
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from temporalio.api.command.v1 import (
+        ContinueAsNewWorkflowExecutionCommandAttributes,
+        StartChildWorkflowExecutionCommandAttributes,
+    )
     from temporalio.api.common.v1 import Link
     from temporalio.api.history.v1 import StartChildWorkflowExecutionInitiatedEventAttributes
     from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
+
+    Repeating = (
+        StartWorkflowExecutionRequest
+        | StartChildWorkflowExecutionCommandAttributes
+        | ContinueAsNewWorkflowExecutionCommandAttributes
+    )
 
 ONLY = 0
 """The key of the one row of each kind here."""
@@ -185,6 +195,18 @@ def from_request(request: StartWorkflowExecutionRequest, now: int, limits: Limit
 def first_pause(cron_schedule: str, now: int) -> int:
     """How long a run waits for the first moment of its cron schedule (ns); 0 where it has none."""
     return cron.pause(cron_schedule, now, now) or 0 if cron_schedule else 0
+
+
+def checked_repeats(given: Repeating, now: int, limits: Limits) -> RetryPolicy | None:
+    """The retry policy that was given, filled in; it and the cron schedule are checked.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, for either.
+    """
+    policy = retry.filled(given.retry_policy, limits) if given.HasField("retry_policy") else None
+    if given.cron_schedule:
+        cron.check(given.cron_schedule, now)
+    return policy
 
 
 def cron_initiator(cron_schedule: str) -> ContinueAsNewInitiator.ValueType:
