@@ -5,7 +5,7 @@ Sizes are bytes, times are nanoseconds.
 
 from __future__ import annotations
 
-from nexuskit.backend.times import HOUR, MILLISECOND, SECOND
+from nexuskit.backend.times import HOUR, MILLISECOND, MINUTE, SECOND
 
 # --- what a request may carry (Temporal: limit.blobSize.error, limit.maxIDLength, ...)
 PAYLOAD_SIZE = 2 * 1024 * 1024
@@ -111,6 +111,8 @@ WORKFLOW_TASK_TIMEOUT_MAX = 120 * SECOND
 """A longer one is cut to this; Temporal's `limit.maxWorkflowTaskStartToCloseTimeout`."""
 LONG_POLL = 60 * SECOND
 """How long a poll for a task waits before it answers empty; Temporal's `matching.longPollExpirationInterval`."""
+WORKFLOW_TASK_KEPT_ALIVE = 30 * MINUTE
+"""How long a worker may go on with a workflow task that brings no commands; `history.workflowTaskHeartbeatTimeout`."""
 SPECULATIVE_TASK_WAITS = 5 * SECOND
 """A speculative workflow task that nobody takes for so long becomes a normal one; Temporal's
 `SpeculativeWorkflowTaskScheduleToStartTimeout`.

@@ -9,7 +9,7 @@ from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import buffer, workflow_task
-from nexuskit.backend.times import SECOND
+from nexuskit.backend.times import MINUTE, SECOND
 from tests.support.world import World, complete_workflow, schedule_activity, start_timer
 
 
@@ -227,3 +227,36 @@ def test_a_command_of_no_known_type_is_refused_and_the_task_stays(world: World) 
         world.complete_task(Command(command_type=99))  # type: ignore[arg-type]
     assert refused.value.code == Code.INVALID_ARGUMENT
     assert world.event_types()[-1] == "WORKFLOW_TASK_STARTED"
+
+
+def kept_alive(world: World, span: int) -> None:
+    """A worker takes the task, and for so long only says that it is still at it."""
+    end = world.now + span
+    world.take_task()
+    while world.now < end:
+        world.pass_time(min(5 * SECOND, end - world.now))
+        world.complete_task(another=True, take_next=True, sticky="sticky-1")
+
+
+def test_a_task_is_kept_alive_for_half_an_hour_and_not_longer(world: World) -> None:
+    began = world.now
+    kept_alive(world, 30 * MINUTE)
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert (task.started, task.original_scheduled_time) == (True, began)
+    world.pass_time(1 * SECOND)
+    outcome = world.complete_task(another=True, take_next=True, sticky="sticky-1")
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.error.message) == (Code.NOT_FOUND, "workflow task heartbeat timeout")
+    assert world.event_types()[-1] == "WORKFLOW_TASK_TIMED_OUT"
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert (task.started, task.attempt, task.queue) == (False, 2, "orders")
+
+
+def test_commands_begin_a_new_half_hour(world: World) -> None:
+    kept_alive(world, 20 * MINUTE)
+    world.complete_task(start_timer("t", 3600), another=True, take_next=True)
+    task = workflow_task.current(world.execution)
+    assert task is not None
+    assert task.original_scheduled_time == world.now

@@ -151,6 +151,7 @@ RULES = Rules(
         workflow_task.Dropped: workflow_task.apply_dropped,
         workflow_task.Materialized: workflow_task.apply_materialized,
         workflow_task.Queued: workflow_task.apply_queued,
+        workflow_task.Carried: workflow_task.apply_carried,
         workflow_task.Scheduled: workflow_task.apply_transient,
         workflow_task.Speculated: workflow_task.apply_speculated,
         workflow_task.Started: workflow_task.apply_started,

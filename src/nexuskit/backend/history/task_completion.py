@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.enums.v1 import CommandType, EventType, WorkflowTaskFailedCause
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo
 
-from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
+from nexuskit.backend.errors import StatusError, invalid_argument, not_found, unimplemented
 from nexuskit.backend.history import activity, buffer, update, workflow, workflow_task
 from nexuskit.backend.history.command import CommandError
 from nexuskit.backend.history.identities import SERVER
@@ -104,6 +104,11 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
         if command.command_type not in tx.rules.commands:
             raise unimplemented(f"command {CommandType.Name(command.command_type)} is not served by this backend")
     tx.messages = {message.id: message for message in request.messages}
+    idle = request.another and not request.commands and not request.messages
+    if idle and task.original_scheduled_time + tx.limits.WORKFLOW_TASK_KEPT_ALIVE < tx.now:
+        tx.answers = request.answers
+        workflow_task.time_out(tx, task, sticky=False)
+        return CompletedTask(error=not_found("workflow task heartbeat timeout"))
     try:
         completed_id = _carry_out(tx, task, request)
     except CommandError as error:
@@ -112,7 +117,10 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
     tx.answers = request.answers
     if not tx.state.info.running:
         return CompletedTask()
-    if buffer.release(tx) or request.another:
+    released = buffer.release(tx)
+    if idle:
+        workflow_task.prolong(tx, task)
+    elif released or request.another:
         workflow_task.schedule(tx)
     elif update.waits(tx.state):
         workflow_task.speculate(tx)

@@ -142,6 +142,12 @@ class Queued(Record, frozen=True):
     timeout: int
 
 
+class Carried(Record, frozen=True):
+    """The task goes on with one that its worker kept alive: since when it has (ns)."""
+
+    since: int
+
+
 class Started(Record, frozen=True):
     """A worker took the task. For a transient one there is no event that says so."""
 
@@ -216,6 +222,11 @@ def apply_queued(state: Execution, record: Queued) -> None:
     row = msgspec.structs.replace(
         task, queue=record.queue, sticky_timeout=record.sticky_timeout, timeout=record.timeout
     )
+    state.of(WorkflowTask).put(ONLY, row)
+
+
+def apply_carried(state: Execution, record: Carried) -> None:
+    row = msgspec.structs.replace(_required(state), original_scheduled_time=record.since)
     state.of(WorkflowTask).put(ONLY, row)
 
 
@@ -344,6 +355,12 @@ def schedule(tx: Transaction) -> None:
     )
     if info.sticky_queue:
         tx.note(Queued(info.sticky_queue, info.sticky_timeout, info.task_timeout))
+
+
+def prolong(tx: Transaction, task: WorkflowTask) -> None:
+    """The worker only keeps the task alive: another one follows it, which began when this one did."""
+    schedule(tx)
+    tx.note(Carried(task.original_scheduled_time))
 
 
 def speculate(tx: Transaction) -> None:
@@ -527,7 +544,11 @@ def due(tx: Transaction, task: WorkflowTask) -> None:
         return
     if task.started_time + task.timeout > tx.now:
         return
-    sticky = bool(tx.state.info.sticky_queue)
+    time_out(tx, task, sticky=bool(tx.state.info.sticky_queue))
+
+
+def time_out(tx: Transaction, task: WorkflowTask, *, sticky: bool) -> None:
+    """The worker took too long: the task waits again."""
     if task.repeat:
         tx.note(Dropped())
     else:
