@@ -135,6 +135,8 @@ TASKS_PER_SECOND = 100_000.0
 """A task queue's rate limit that is none; `defaultTaskDispatchRPS` there."""
 WORKERS_LISTED = 10_000
 """Workers whose heartbeats are kept, a few KB each; a million there, spread over many machines."""
+WORKERS_LISTED_SIZE = 64 * 1024 * 1024
+"""Bytes of all of them; those heard of longest ago are forgotten first."""
 WORKER_REMEMBERED = 300 * SECOND
 """How long a worker is listed after its last heartbeat; `matching.workerRegistryEntryTTL`."""
 WORKER_HEARTBEAT_SIZE = 64 * 1024

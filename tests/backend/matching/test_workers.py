@@ -72,3 +72,15 @@ def test_a_heartbeat_just_under_the_limit_is_kept_and_one_just_over_is_refused(w
     with pytest.raises(StatusError, match="65537 bytes, at most 65536"):
         workers.record("ns", [worker("b", sdk_name="x" * (room + 1))])
     assert keys(workers) == ["a"]
+
+
+def test_large_ones_are_as_many_as_fit(workers: Workers) -> None:
+    large = "x" * (limits.WORKER_HEARTBEAT_SIZE - 1000)
+    fit = limits.WORKERS_LISTED_SIZE // worker("0000", worker_identity=large).ByteSize()
+    for _ in range(2):  # the second time they are the same ones
+        for number in range(fit + 3):
+            workers.record("ns", [worker(f"{number:04}", worker_identity=large)])
+    assert keys(workers) == [f"{number:04}" for number in range(3, fit + 3)]
+    workers.record("ns", [worker(key) for key in keys(workers)])
+    workers.record("ns", [worker(f"small-{number}") for number in range(100)])
+    assert len(keys(workers)) == fit + 100

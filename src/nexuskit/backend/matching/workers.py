@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class _Heard(NamedTuple):
     time: int
     heartbeat: WorkerHeartbeat
+    size: int
 
 
 class Workers:
@@ -34,6 +35,8 @@ class Workers:
         self._clock = clock
         self._heard: OrderedDict[tuple[str, str], _Heard] = OrderedDict()
         """Who was heard of longest ago comes first."""
+        self._size = 0
+        """Bytes of all of them."""
 
     def record(self, namespace_id: str, heartbeats: Iterable[WorkerHeartbeat]) -> None:
         """What workers say of themselves.
@@ -49,11 +52,10 @@ class Workers:
                     f"WorkerHeartbeat exceeds size limit: {size} bytes, at most {self._limits.WORKER_HEARTBEAT_SIZE}."
                 )
             place = (namespace_id, heartbeat.worker_instance_key)
-            if heartbeat.status == WorkerStatus.WORKER_STATUS_SHUTDOWN:
-                self._heard.pop(place, None)
-                continue
-            self._heard[place] = _Heard(now, heartbeat)
-            self._heard.move_to_end(place)
+            self._drop(place)
+            if heartbeat.status != WorkerStatus.WORKER_STATUS_SHUTDOWN:
+                self._heard[place] = _Heard(now, heartbeat, size)
+                self._size += size
         self._forget(now)
 
     def all(self, namespace_id: str) -> list[WorkerHeartbeat]:
@@ -76,6 +78,12 @@ class Workers:
     def _forget(self, now: int) -> None:
         while self._heard:
             place, heard = next(iter(self._heard.items()))
-            if len(self._heard) <= self._limits.WORKERS_LISTED and heard.time > now - self._limits.WORKER_REMEMBERED:
+            fits = len(self._heard) <= self._limits.WORKERS_LISTED and self._size <= self._limits.WORKERS_LISTED_SIZE
+            if fits and heard.time > now - self._limits.WORKER_REMEMBERED:
                 return
-            del self._heard[place]
+            self._drop(place)
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        heard = self._heard.pop(place, None)
+        if heard is not None:
+            self._size -= heard.size
