@@ -9,6 +9,8 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
 import nexuskit.backend.server  # noqa: F401, else it is imported while the loop is watched
 from nexuskit import backend
@@ -24,10 +26,13 @@ from tests.support.values import (
     start_timer,
     sync_result,
 )
+from tests.support.world import record_marker
 
 WORKFLOWS = 12
 CHILDREN = 800
 """Of one parent, all at once; it might have more than twice as many."""
+LONG = 30_000
+"""Events of a history that is not far from the limit."""
 LARGE = "x" * 1_500_000
 """Close to the largest payload there may be."""
 
@@ -76,6 +81,29 @@ async def test_hundreds_of_children_that_start_and_end_at_once_block_the_loop_fo
         await orders.terminate("parent")
         ended = [await orders.close_event(f"child-{number}") for number in range(CHILDREN)]
         assert set(event_names(ended)) == {"WORKFLOW_EXECUTION_TERMINATED"}
+
+
+@pytest.mark.usefixtures("loop_guard")
+async def test_a_long_history_that_is_read_and_reset_blocks_the_loop_for_nobody(tmp_path: Path) -> None:
+    async with (
+        backend.serve(tmp_path / "nexus.db", namespaces=["orders"]) as running,
+        grpc.aio.insecure_channel(running.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
+    ):
+        orders = Namespace("orders", channel)
+        await orders.start("long", "queue")
+        while not (task := await orders.poll_workflow_task("queue")).started_event_id > LONG:
+            await orders.complete_workflow_task(task, *[record_marker() for _ in range(2000)], start_timer("t", 0.01))
+        await orders.complete_workflow_task(task, start_timer("t", 600))
+        reset = ResetWorkflowExecutionRequest(
+            namespace="orders",
+            workflow_execution=WorkflowExecution(workflow_id="long"),
+            workflow_task_finish_event_id=task.started_event_id + 1,
+            request_id="reset",
+        )
+        run_id = (await orders.service.ResetWorkflowExecution(reset)).run_id
+        again = await orders.history("long", run_id)
+        assert [event.event_id for event in again] == list(range(1, len(again) + 1))
+        assert len(again) > LONG
 
 
 # --- the guard itself

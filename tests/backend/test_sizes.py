@@ -13,7 +13,7 @@ from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import activity, signal
 from nexuskit.backend.history.state import Execution, Info
-from tests.support.engine import Orders, orders
+from tests.support.engine import NAMESPACE, QUEUE, Orders, orders
 from tests.support.world import schedule_activity, start_timer
 
 
@@ -82,6 +82,16 @@ async def test_what_is_pending_may_have_so_many_bytes(backend: Orders, monkeypat
         beat(10_001)
     assert not resident.execution.info.running
     assert resident.execution.pending_size() == 0
+
+
+async def test_a_run_that_would_begin_too_large_never_begins(backend: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HISTORY_EVENTS", 1)
+    with pytest.raises(StatusError, match="Workflow history count exceeds limit") as caught:
+        backend.start()
+    assert caught.value.code == Code.INVALID_ARGUMENT
+    await backend.idle()
+    assert await backend.engine.current(NAMESPACE, "order") is None
+    assert backend.engine.tasks.backlog(QUEUE) == 0
 
 
 async def test_the_size_of_what_is_pending_is_the_same_after_it_was_read_from_disk(backend: Orders) -> None:

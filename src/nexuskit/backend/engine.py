@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from temporalio.api.history.v1 import History, HistoryEvent
 
 from nexuskit.backend.agenda import Agenda, Waiting
-from nexuskit.backend.errors import Code, InvariantError, StatusError, not_found
+from nexuskit.backend.errors import Code, InvariantError, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.history import sizes
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info, lasting
@@ -59,6 +59,7 @@ class Resident:
     __slots__ = (
         "__weakref__",
         "conversation",
+        "copied",
         "events",
         "events_size",
         "execution",
@@ -76,6 +77,8 @@ class Resident:
         self.lost = False
         self.removed = False
         self.ticket: Ticket | None = None
+        self.copied: list[Batch] = []
+        """Of a run that is still being made: its history so far."""
         self.events: deque[Batch] = deque()
         self.events_size = 0
         # Sets, but in the order of coming: nothing here depends on the order of hashes.
@@ -255,10 +258,25 @@ class Engine:
 
     def create(self, info: Info, decide: Callable[[Transaction], T]) -> tuple[Resident, T]:
         """A new run of a workflow id, which from now on is its newest one. What `decide` answers comes along."""
-        resident = Resident(self._numbered(info), new=True)
+        resident = self.conceive(info)
+        return resident, self.bear(resident, decide)
+
+    def conceive(self, info: Info) -> Resident:
+        """A new run that nobody can see yet, and that is gone if nothing comes of it."""
+        return Resident(self._numbered(info), new=True)
+
+    def copy(self, resident: Resident, decide: Callable[[Transaction], object]) -> None:
+        """Give a run that was conceived a piece of history. Many pieces can be copied, while others work in between."""
+        invariant(resident.new, "only a run that is still being made is given history")
+        tx = self._transaction(resident.execution)
+        decide(tx)
+        resident.copied.extend(batches(tx.events))
+
+    def bear(self, resident: Resident, decide: Callable[[Transaction], T]) -> T:
+        """A run that was conceived begins, and from now on is the newest one of its workflow id."""
         answer = self.run(resident, decide)
         self._make_current(resident.execution)
-        return resident, answer
+        return answer
 
     def _make_current(self, execution: Execution) -> None:
         """This is the newest run of its workflow id."""
@@ -292,6 +310,8 @@ class Engine:
         try:
             answer = decide(tx)
             if too_large := sizes.exceeded(tx):
+                if resident.new:  # there is no run yet that could be ended
+                    raise invalid_argument(too_large)
                 resident.execution.discard()
                 tx = self._transaction(resident.execution)
                 refusal = sizes.end(tx, too_large)
@@ -332,7 +352,8 @@ class Engine:
         """What a transaction changed is how things are, and joins the open commit group."""
         execution = resident.execution
         changes = execution.changes()
-        written = batches(events)
+        written = [*resident.copied, *batches(events)]
+        resident.copied.clear()
         info = execution.info
         before = [change.before.index(info) if change.before is not None else NOTHING for change in changes]
         kept = lasting(changes)

@@ -222,6 +222,8 @@ LIST_WORK = 20_000_000
 thousand rows, or half a second. A filter that needs more is refused rather than let the disk be busy with it."""
 LIST_WORK_FIRST = 50_000
 """The same for a first try, in the order of the list, where an index could be read instead."""
+RESET_PIECE_SIZE = 64 * 1024
+"""Bytes of a long history that a reset reads and copies at once, before it lets others work."""
 FILTER_LENGTH = 64 * 1024
 """Characters of a filter."""
 FILTER_CONDITIONS = 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType, ResetReapplyType
@@ -15,6 +16,8 @@ from nexuskit.backend.history import reset, signal
 from nexuskit.backend.history.state import Info
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from temporalio.api.history.v1 import HistoryEvent
 
     from nexuskit.backend.engine import Resident
@@ -36,7 +39,10 @@ async def reset_workflow(
     point = request.workflow_task_finish_event_id
     if not 1 < point < base.execution.info.next_event_id:
         raise invalid_argument("Workflow task finish ID must be > 1 && <= workflow last event ID.")
-    prefix = await _events(services, base, 1, point - 1)
+    await engine.durable(base)  # what is copied stays as it is
+    run_id = services.draw.run_id(services.clock.now())
+    made = engine.conceive(Info(base.execution.info.namespace_id, base.execution.info.workflow_id, run_id))
+    await _copy(services, base, point - 1, made)
     signals, updates = _reapplied(request)
     while True:
         base = await describe.find(services, request.namespace, request.workflow_execution)
@@ -53,8 +59,6 @@ async def reset_workflow(
         break
     made_of = reset.Rebuild(
         base_run_id=base.execution.info.run_id,
-        start_request_id=base.execution.info.start_request_id,
-        events=prefix,
         later=later,
         signals=sent,
         reapply_signals=signals,
@@ -63,13 +67,11 @@ async def reset_workflow(
         request_id=request.request_id,
         reason=request.reason,
     )
-    run_id = services.draw.run_id(services.clock.now())
-    info = Info(namespace_id=seen.namespace_id, workflow_id=seen.workflow_id, run_id=run_id)
-    resident, _none = engine.create(info, lambda tx: reset.rebuild(tx, made_of))
+    engine.bear(made, lambda tx: reset.rebuild(tx, made_of))
     engine.run(base, lambda tx: reset.leave(tx, run_id, request.reason))
     if there is not base:
         engine.run(there, lambda tx: reset.leave(tx, "", request.reason))
-    await engine.durable(resident)
+    await engine.durable(made)
     return ResetWorkflowExecutionResponse(run_id=run_id)
 
 
@@ -122,15 +124,24 @@ def _signal(services: Services, request: ResetWorkflowExecutionRequest, place: i
     )
 
 
-async def _events(services: Services, resident: Resident, first_id: int, last_id: int) -> list[HistoryEvent]:
-    events: list[HistoryEvent] = []
+async def _copy(services: Services, base: Resident, last_id: int, made: Resident) -> None:
+    """Give the new run the base run's history up to that event, piece by piece, so that nobody waits for all of it."""
+    request_id = base.execution.info.start_request_id
+    async for piece in _pieces(services, base, 1, last_id):
+        services.engine.copy(made, lambda tx, piece=piece: reset.copy(tx, piece, request_id))
+
+
+async def _pieces(
+    services: Services, resident: Resident, first_id: int, last_id: int
+) -> AsyncIterator[list[HistoryEvent]]:
+    """The events from `first_id` to `last_id`, some at a time; others work in between."""
     while first_id <= last_id:
-        page = await services.engine.events(resident, first_id, last_id, services.limits.HISTORY_PAGE_SIZE)
-        if not page:
+        piece = await services.engine.events(resident, first_id, last_id, services.limits.RESET_PIECE_SIZE)
+        if not piece:
             raise not_found(f"event {first_id} of run {resident.execution.info.run_id} is not there")
-        events.extend(page)
-        first_id = page[-1].event_id + 1
-    return events
+        yield piece
+        first_id = piece[-1].event_id + 1
+        await asyncio.sleep(0)
 
 
 async def _later(services: Services, base: Resident, point: int) -> list[HistoryEvent]:
@@ -138,9 +149,10 @@ async def _later(services: Services, base: Resident, point: int) -> list[History
     events: list[HistoryEvent] = []
     resident, first_id = base, point
     while True:
-        page = await _events(services, resident, first_id, resident.execution.info.next_event_id - 1)
-        events.extend(page)
-        last = page[-1] if page else None
+        last = None
+        async for piece in _pieces(services, resident, first_id, resident.execution.info.next_event_id - 1):
+            events.extend(piece)
+            last = piece[-1]
         if last is None or last.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
             return events
         following = last.workflow_execution_continued_as_new_event_attributes.new_execution_run_id

@@ -71,8 +71,6 @@ class Rebuild(NamedTuple):
 
     Attributes:
         base_run_id: the run that is reset.
-        start_request_id: the request that started it.
-        events: its history up to the workflow task at which the new run goes on.
         later: what the chain's histories hold after that point.
         signals: what the new run is sent besides.
         reapply_signals: whether the signals among `later` are given to the new run.
@@ -83,8 +81,6 @@ class Rebuild(NamedTuple):
     """
 
     base_run_id: str
-    start_request_id: str
-    events: Sequence[HistoryEvent]
     later: Sequence[HistoryEvent]
     signals: Sequence[Signal]
     reapply_signals: bool
@@ -126,20 +122,29 @@ def apply_rebuilt(state: Execution, record: Rebuilt) -> None:
 # --- what is to be done
 
 
-def rebuild(tx: Transaction, made_of: Rebuild) -> None:
-    """The new run begins, on an execution of which nothing is known but its ids.
+def copy(tx: Transaction, events: Sequence[HistoryEvent], start_request_id: str) -> None:
+    """The next events of the run that is reset, up to the workflow task at which the new run goes on.
 
-    Raises:
-        StatusError: INVALID_ARGUMENT, if the history does not end within a workflow task.
+    Args:
+        tx: a transaction of the new run, of which nothing is known but its ids and what was copied before.
+        events: the events, in order; the first ever is the started one.
+        start_request_id: the request that started the run.
     """
-    info = tx.state.info
-    invariant(info.next_event_id == 1, "a run starts once")
-    tx.note(start.Requested(made_of.start_request_id))
-    for event in made_of.events:
+    for event in events:
         tx.copy(event)
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+            tx.note(start.Requested(start_request_id))
             for each in event.workflow_execution_started_event_attributes.completion_callbacks:
-                tx.note(callback.Registered(each.SerializeToString(), made_of.start_request_id, tx.now))
+                tx.note(callback.Registered(each.SerializeToString(), start_request_id, tx.now))
+
+
+def rebuild(tx: Transaction, made_of: Rebuild) -> None:
+    """The new run goes on from where its copied history ends.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, if that is not within a workflow task.
+    """
+    info = tx.state.info
     task = workflow_task.current(tx.state)
     if task is None:
         raise invalid_argument(
