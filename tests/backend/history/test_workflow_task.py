@@ -8,7 +8,7 @@ from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import buffer, workflow_task
+from nexuskit.backend.history import buffer, task_events, workflow_task
 from nexuskit.backend.times import MINUTE, SECOND
 from tests.support.world import World, complete_workflow, schedule_activity, start_timer
 
@@ -92,9 +92,9 @@ def test_a_worker_that_does_not_answer_loses_the_task(world: World) -> None:
 
 
 def test_the_time_for_a_task_grows_when_it_keeps_failing() -> None:
-    spans = [workflow_task.attempt_timeout(10 * SECOND, attempt) // SECOND for attempt in (1, 2, 3, 4, 5)]
+    spans = [task_events.attempt_timeout(10 * SECOND, attempt) // SECOND for attempt in (1, 2, 3, 4, 5)]
     assert spans == [10, 10, 15, 20, 30]
-    assert workflow_task.attempt_timeout(10 * SECOND, 10_000) == 610 * SECOND
+    assert task_events.attempt_timeout(10 * SECOND, 10_000) == 610 * SECOND
 
 
 def test_a_sticky_task_that_nobody_takes_goes_to_the_workflows_own_queue(world: World) -> None:

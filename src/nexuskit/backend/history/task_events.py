@@ -12,7 +12,7 @@ from temporalio.api.history.v1 import (
 )
 from temporalio.api.taskqueue.v1 import TaskQueue
 
-from nexuskit.backend.times import duration, timestamp
+from nexuskit.backend.times import SECOND, duration, timestamp
 
 if TYPE_CHECKING:
     from nexuskit.backend.history.state import Info
@@ -31,6 +31,12 @@ ENDS = frozenset(
     }
 )
 """Events that end the run."""
+
+TIMEOUT_GROWS_FROM = 3
+"""From this attempt on, a task that keeps failing is given longer and longer, so that a broken worker is not kept
+busy.
+"""
+TIMEOUT_GROWTH_MAX = 600 * SECOND
 
 NOT_HELD_BACK = ENDS | frozenset(
     {
@@ -98,3 +104,10 @@ def scheduled_attributes(
     return WorkflowTaskScheduledEventAttributes(
         task_queue=queue, start_to_close_timeout=duration(timeout), attempt=attempt
     )
+
+
+def attempt_timeout(timeout: int, attempt: int) -> int:
+    """Start to close of an attempt (ns): the workflow's own for the first ones, then growing."""
+    if attempt < TIMEOUT_GROWS_FROM:
+        return timeout
+    return timeout + min(5 * SECOND * 2 ** min(attempt - TIMEOUT_GROWS_FROM, 10), TIMEOUT_GROWTH_MAX)

@@ -56,12 +56,6 @@ if TYPE_CHECKING:
 ONLY = 0
 """The key of the one row."""
 
-TIMEOUT_GROWS_FROM = 3
-"""From this attempt on, a task that keeps failing is given longer and longer, so that a broken worker is not kept
-busy.
-"""
-TIMEOUT_GROWTH_MAX = 600 * SECOND
-
 _SCHEDULED = EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
 _STARTED = EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
 
@@ -211,7 +205,7 @@ def apply_transient(state: Execution, record: Scheduled) -> None:
         scheduled_time=record.time,
         original_scheduled_time=record.original_time,
         queue=info.task_queue,
-        timeout=attempt_timeout(info.task_timeout, record.attempt),
+        timeout=task_events.attempt_timeout(info.task_timeout, record.attempt),
         attempt=record.attempt,
     )
     state.of(WorkflowTask).put(ONLY, task)
@@ -327,13 +321,6 @@ def apply_dropped(state: Execution, _: Dropped) -> None:
 
 
 # --- what is to be done
-
-
-def attempt_timeout(timeout: int, attempt: int) -> int:
-    """Start to close of an attempt (ns): the workflow's own for the first ones, then growing."""
-    if attempt < TIMEOUT_GROWS_FROM:
-        return timeout
-    return timeout + min(5 * SECOND * 2 ** min(attempt - TIMEOUT_GROWS_FROM, 10), TIMEOUT_GROWTH_MAX)
 
 
 def schedule(tx: Transaction) -> None:
@@ -552,14 +539,7 @@ def time_out(tx: Transaction, task: WorkflowTask, *, sticky: bool) -> None:
     if task.repeat:
         tx.note(Dropped())
     else:
-        tx.add(
-            EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
-            workflow_task_timed_out_event_attributes=WorkflowTaskTimedOutEventAttributes(
-                scheduled_event_id=task.scheduled_id,
-                started_event_id=task.started_id,
-                timeout_type=TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE,
-            ),
-        )
+        _timed_out(tx, task, TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE)
     _again(tx, task, sticky=sticky)
 
 
@@ -572,14 +552,17 @@ def unstick(tx: Transaction) -> None:
 
 def _wait_elsewhere(tx: Transaction, task: WorkflowTask) -> None:
     """Nobody took the task in time: it waits anew, as a normal one in the workflow's own queue."""
+    _timed_out(tx, task, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START)
+    schedule(tx)
+
+
+def _timed_out(tx: Transaction, task: WorkflowTask, timeout: TimeoutType.ValueType) -> None:
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
         workflow_task_timed_out_event_attributes=WorkflowTaskTimedOutEventAttributes(
-            scheduled_event_id=task.scheduled_id,
-            timeout_type=TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START,
+            scheduled_event_id=task.scheduled_id, started_event_id=task.started_id, timeout_type=timeout
         ),
     )
-    schedule(tx)
 
 
 def _again(tx: Transaction, task: WorkflowTask, *, sticky: bool) -> None:
