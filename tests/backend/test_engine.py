@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Memo, Payload
 
 from nexuskit.backend import limits
 from nexuskit.backend.engine import Resident
@@ -169,6 +170,22 @@ async def test_the_least_recently_used_leave_the_cache(
     assert 60 in there
     assert there[1:] == list(range(61 - len(there) + 1, 61))
     assert 20 < len(there) <= 40
+    assert loads == []
+
+
+async def test_large_ones_leave_the_cache_before_they_are_many(
+    backend: Orders, loads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CACHED_SIZE", 1_000_000)
+    memo = Memo(fields={"note": Payload(data=b"x" * 100_000)})
+    for number in range(20):
+        backend.start(f"order-{number}", memo=memo)
+        await backend.idle()
+    gc.collect()
+    there = [number for number in range(1, 21) if backend.engine.at_hand(number) is not None]
+    assert there == list(range(21 - len(there), 21))
+    # Each is there with its memo, and with its started event, which has the memo too.
+    assert 3 <= len(there) <= 5
     assert loads == []
 
 

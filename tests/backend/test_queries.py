@@ -10,7 +10,6 @@ from temporalio.api.enums.v1 import (
     QueryRejectCondition,
     QueryResultType,
     WorkflowExecutionStatus,
-    WorkflowTaskFailedCause,
 )
 from temporalio.api.errordetails.v1 import QueryFailedFailure, ResourceExhaustedFailure, WorkflowNotReadyFailure
 from temporalio.api.query.v1 import WorkflowQuery, WorkflowQueryResult
@@ -19,7 +18,6 @@ from temporalio.api.workflowservice.v1 import (
     QueryWorkflowRequest,
     QueryWorkflowResponse,
     RespondQueryTaskCompletedRequest,
-    RespondWorkflowTaskFailedRequest,
     ShutdownWorkerRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
@@ -307,13 +305,7 @@ async def test_a_workflow_whose_task_keeps_failing_is_not_asked(
     await orders.start(workflow_id, queue)
     for _ in range(2):
         task = await orders.poll_workflow_task(queue)
-        await orders.service.RespondWorkflowTaskFailed(
-            RespondWorkflowTaskFailedRequest(
-                namespace=orders.name,
-                task_token=task.task_token,
-                cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-            )
-        )
+        await orders.fail_workflow_task(task)
     refused = await refusal(ask(orders, workflow_id))
     assert (refused.code, refused.message) == (
         grpc.StatusCode.FAILED_PRECONDITION,

@@ -7,13 +7,12 @@ from typing import Any
 import grpc
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage
 from temporalio.api.errordetails.v1 import ResourceExhaustedFailure, WorkflowNotReadyFailure
 from temporalio.api.update.v1 import Input, Meta, Request, UpdateRef, WaitPolicy
 from temporalio.api.workflowservice.v1 import (
     PollWorkflowExecutionUpdateRequest,
     PollWorkflowTaskQueueResponse,
-    RespondWorkflowTaskFailedRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
     UpdateWorkflowExecutionRequest,
@@ -284,13 +283,7 @@ async def test_a_failed_speculative_task_is_in_history_and_the_update_comes_agai
 ) -> None:
     asked = begin(orders, waiting)
     task = await orders.poll_workflow_task(queue)
-    await orders.service.RespondWorkflowTaskFailed(
-        RespondWorkflowTaskFailedRequest(
-            namespace=orders.name,
-            task_token=task.task_token,
-            cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-        )
-    )
+    await orders.fail_workflow_task(task)
     task = await orders.poll_workflow_task(queue)
     assert task.attempt == 2
     await accept_and_complete(orders, task)
@@ -314,13 +307,7 @@ async def test_a_failed_task_of_a_worker_with_the_workflow_in_its_cache_does_not
     polling = await orders.begin_sticky_poll(own, queue)
     await orders.complete_workflow_task(task, start_timer("t", 0.01), sticky=sticky_queue(own, queue))
     task = await polling
-    await orders.service.RespondWorkflowTaskFailed(
-        RespondWorkflowTaskFailedRequest(
-            namespace=orders.name,
-            task_token=task.task_token,
-            cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-        )
-    )
+    await orders.fail_workflow_task(task)
     task = await orders.poll_workflow_task(queue)
     assert task.attempt == 1
     assert event_names(task.history.events)[-3:] == ["WORKFLOW_TASK_FAILED", *TURN[:2]]

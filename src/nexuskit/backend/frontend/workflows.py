@@ -17,6 +17,7 @@ from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
 from nexuskit.backend.frontend.checks import check_size, check_span, check_text
+from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
@@ -118,7 +119,7 @@ def _attach(services: Services, there: Resident, request: StartWorkflowExecution
     options = request.on_conflict_options
     request_id = request.request_id if options.attach_request_id else ""
     callbacks = list(request.completion_callbacks) if options.attach_completion_callbacks else []
-    links = list(request.links) if options.attach_links else []
+    links = history_start.own_links(request.links, request.completion_callbacks) if options.attach_links else []
     services.engine.run(there, lambda tx: attach.attach(tx, request_id, callbacks, links))
     return request_id
 
@@ -170,18 +171,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     check_size("WorkflowStartRequest.Input", request.input, services.limits)
     check_size("WorkflowStartRequest.Header", request.header, services.limits)
     check_size("WorkflowStartRequest.Memo", request.memo, services.limits, limit=services.limits.MEMO_SIZE)
-    check_size(
-        "UserMetadata.Summary",
-        request.user_metadata.summary,
-        services.limits,
-        limit=services.limits.USER_METADATA_SUMMARY_SIZE,
-    )
-    check_size(
-        "UserMetadata.Details",
-        request.user_metadata.details,
-        services.limits,
-        limit=services.limits.USER_METADATA_DETAILS_SIZE,
-    )
+    check_links(services.limits, request.links, request.completion_callbacks)
     check_span("WorkflowStartDelay", request.workflow_start_delay)
     check_attributes(services, services.namespaces.get(request.namespace), request.search_attributes)
     history_start.checked_repeats(request, services.clock.now(), services.limits)
