@@ -366,6 +366,23 @@ async def test_a_query_leaves_the_queue_of_a_worker_that_shuts_down(
     assert value_of((await asked).query_result.payloads[0]) == "a book"
 
 
+async def test_queries_that_wait_for_a_task_fit_into_one_message(
+    orders: Namespace, waiting: str, queue: str, embedded_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BUFFERED_QUERIES_SIZE", 200)
+    await signal(orders, waiting)
+    task = await orders.poll_workflow_task(queue)
+    large = WorkflowQuery(query_type="items", query_args=payloads("x" * 80))
+    asked = begin(orders, waiting, query=large)
+    await asyncio.wait([asked], timeout=0.1)
+    refused = await refusal(ask(orders, waiting, query=large))
+    assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.message.startswith("consistent query buffer is full")
+    await orders.complete_workflow_task(task, complete_workflow())
+    await answer(orders, await orders.poll_workflow_task(queue), "a book")
+    assert value_of((await asked).query_result.payloads[0]) == "a book"
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [(WorkflowQuery(), "QueryType is not set on request."), (WorkflowQuery(query_type="x"), "")],

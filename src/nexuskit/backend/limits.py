@@ -93,6 +93,8 @@ BUFFERED_QUERIES = 100
 """Queries that wait for one workflow task. Temporal's `history.MaxBufferedQueryCount` is 1, so that two clients that
 ask a starting workflow get in each other's way; nothing here makes it scarce.
 """
+BUFFERED_QUERIES_SIZE = 16 * 1024 * 1024
+"""Bytes of all of them: they come in one message."""
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
 LINKS_PER_REQUEST = 10

@@ -139,14 +139,15 @@ async def _with_a_task(
 ) -> WorkflowQueryResult | RespondQueryTaskCompletedRequest | None:
     """The answer that comes with a workflow task; None if there is no task any more that it could come with."""
     conversation = conversations.of(resident)
-    if len(conversation.waiting) >= services.limits.BUFFERED_QUERIES:
+    size = sum(each.query.ByteSize() for each in conversation.waiting.values()) + request.query.ByteSize()
+    if len(conversation.waiting) >= services.limits.BUFFERED_QUERIES or size > services.limits.BUFFERED_QUERIES_SIZE:
         detail = ResourceExhaustedFailure(
             cause=ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
             scope=ResourceExhaustedScope.RESOURCE_EXHAUSTED_SCOPE_NAMESPACE,
         )
         text = (
             "consistent query buffer is full, this may be caused by too many queries and workflow not able to process"
-            f" query fast enough ({services.limits.BUFFERED_QUERIES} wait)"
+            f" query fast enough ({len(conversation.waiting)} wait)"
         )
         raise StatusError(Code.RESOURCE_EXHAUSTED, text, [detail])
     question = Question(resident.execution.id, services.draw.uuid(), request.query)
