@@ -77,6 +77,8 @@ HEAD = """# What the embedded backend does of Temporal's API
 
 It behaves like a Temporal server 1.32, as far as the tables say; the same tests run against both. A call that is
 refused answers UNIMPLEMENTED with its name, and so does a request that sets a field which would not be honoured.
+The text of a refusal, of a failed workflow task and of a termination begins with the real server's own; what is added
+(which thing, how large, what limit) follows it.
 Made by
 `python -m tests.house.compatibility docs/compatibility.md`, from the tables that the backend itself works with.
 """
@@ -97,6 +99,8 @@ Starting and chains:
   there, it waits for itself.
 - A repeated reset request gets the first answer; there, the workflow is reset again.
 - A signal among the post-reset operations is sent; there, these are refused.
+- What one request adds to a history is bounded by its parts' limits and that of a gRPC message; there, by 4 MiB in all.
+- A cron schedule of `@every` less than nothing is refused; there, it means every second.
 
 Workflow tasks, queries, updates, termination:
 
@@ -107,6 +111,8 @@ Workflow tasks, queries, updates, termination:
 - A page of a history has so many events as it is asked for; there, so many batches of events.
 - An update that came with a reset is rejected like any other; there, whoever asks for it afterwards gets INTERNAL.
 - The details of a termination have the limit of payloads, 2 MiB; there, none.
+- A result that is too large fails the workflow task for BadCompleteWorkflowExecutionAttributes; there, for the cause
+  that is the activities'. A child command without attributes fails the task, too; there, it is an INTERNAL error.
 - A closed run has nothing pending; there, it goes on showing the activities that were pending when it closed.
 
 Activities:
@@ -133,6 +139,7 @@ Nexus:
 
 Task queues, workers, namespaces:
 
+- The name of a task queue whose configuration is changed has the limit of names; there, none.
 - A rate limit is kept exactly, since a task queue is in one part.
 - Tasks leave a queue in the order of their coming, whatever their priority; priorities are kept and shown.
 - The polls of a worker that shuts down end at once, and its sticky queue falls back at once; there, a setting.

@@ -19,7 +19,7 @@ from temporalio.api.enums.v1 import TaskQueueKind
 from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.history import retry
+from nexuskit.backend.history import queue_name, retry
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import duration, span
 
@@ -157,14 +157,12 @@ def checked(
 
 
 def _check_names(given: ActivityOptions, activity_id: str, activity_type: str, limits: Limits) -> None:
-    if not given.task_queue.name:
-        raise invalid_argument("missing task queue name")
+    queue_name.check(given.task_queue.name, limits)
     if not activity_id:
         raise invalid_argument("activityId is not set")
     if not activity_type:
         raise invalid_argument("activityType is not set")
-    names = (("taskQueue", given.task_queue.name), ("activityId", activity_id), ("activityType", activity_type))
-    for field, name in names:
+    for field, name in (("activityId", activity_id), ("activityType", activity_type)):
         size = len(name.encode())
         if size > limits.ID_LENGTH:
             raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
