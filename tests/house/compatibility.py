@@ -113,6 +113,8 @@ Workflow tasks, queries, updates, termination:
 - The details of a termination have the limit of payloads, 2 MiB; there, none.
 - A result that is too large fails the workflow task for BadCompleteWorkflowExecutionAttributes; there, for the cause
   that is the activities'. A child command without attributes fails the task, too; there, it is an INTERNAL error.
+- `run_expiration_time` is not set where a run has no timeout; there, it is the year 1. `auto_reset_points` are never
+  set: they belong to versions of workers.
 - A closed run has nothing pending; there, it goes on showing the activities that were pending when it closed.
 
 Activities:
@@ -127,6 +129,10 @@ Lists:
 - `ORDER BY` one attribute is accepted; there, on an SQL database, refused.
 - `GROUP BY` in a list is refused; there, it does nothing. So is a filter of activities by what only workflows have.
 - A page token of something else is INVALID_ARGUMENT; there, UNKNOWN.
+- A custom search attribute's name has 1 to 255 printable characters, and no quotes and backslashes; there, any.
+- A list within the value of a KeywordList is refused; there, it is kept and never found.
+- `BuildIds`, `TemporalPauseInfo` and `TemporalReportedProblems` are never set by the backend: it keeps no versions, and
+  what is paused is told by the description of its workflow.
 - `STARTS_WITH` minds upper and lower case, whatever the database.
 - A namespace has up to 200 custom search attributes; there, 28 on an SQL database.
 - What was answered is in the very next list; there, a moment later.
@@ -144,6 +150,7 @@ Task queues, workers, namespaces:
 - Tasks leave a queue in the order of their coming, whatever their priority; priorities are kept and shown.
 - The polls of a worker that shuts down end at once, and its sticky queue falls back at once; there, a setting.
 - A workflow whose callbacks wait is removed only when they are delivered or have failed for good.
+- A namespace's name holds no characters that cannot be printed; there, any.
 - A deleted namespace is gone within seconds, without a delay.
 - A failure with very many causes is cut, so that every reader can read the history that holds it.
 """

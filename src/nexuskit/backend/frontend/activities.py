@@ -46,7 +46,7 @@ from nexuskit.backend.frontend.search_attributes import check_attributes, visibl
 from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import activity_options, callback, standalone
 from nexuskit.backend.history.state import ACTIVITY, Execution, Info, space
-from nexuskit.backend.times import duration, span, timestamp
+from nexuskit.backend.times import duration, fault, timestamp
 
 if TYPE_CHECKING:
     from nexuskit.backend.engine import Resident
@@ -123,8 +123,8 @@ def _answer(
 
 
 def _check_start(services: Services, namespace: Namespace, request: StartActivityExecutionRequest) -> ActivityOptions:
-    if span(request.start_delay) < 0:
-        raise invalid_argument("invalid StartDelay: negative duration")
+    if fault(request.start_delay):
+        raise invalid_argument(f"invalid StartDelay: {fault(request.start_delay)}")
     if not request.HasField("task_queue"):
         raise invalid_argument("taskQueue is not set")
     given = ActivityOptions(

@@ -163,6 +163,8 @@ async def _update(
         return activity_options.shown(changed)
     if not request.HasField("activity_options"):
         raise invalid_argument("ActivityOptions are not provided")
+    if not request.HasField("update_mask"):
+        raise invalid_argument("UpdateMask is not provided")
     options = request.activity_options
     changed = await _run(services, resident, lambda tx: activity_control.update_options(tx, which, options, paths))
     return activity_options.shown(changed)

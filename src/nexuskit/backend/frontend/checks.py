@@ -17,7 +17,7 @@ from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.history import queue_name
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import span
+from nexuskit.backend.times import fault, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -295,12 +295,12 @@ def check_size(
 
 
 def check_span(field: str, length: Duration) -> int:
-    """A timeout is not negative. Returns it in ns.
+    """A timeout is none that cannot be. Returns it in ns.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
     """
-    value = span(length)
-    if value < 0:
-        raise invalid_argument(f"An invalid {field} is set on request: negative, {value / 1e9:g} s.")
-    return value
+    wrong = fault(length)
+    if wrong:
+        raise invalid_argument(f"An invalid {field} is set on request. cause: {wrong}")
+    return span(length)

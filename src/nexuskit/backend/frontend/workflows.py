@@ -175,7 +175,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     check_queue(request, services.limits)
     check_text("RequestId", request.request_id, services.limits, required=False)
     for field in ("execution", "run", "task"):
-        check_span(f"Workflow{field.title()}Timeout", getattr(request, f"workflow_{field}_timeout"))
+        check_span(f"Workflow{field.title()}TimeoutSeconds", getattr(request, f"workflow_{field}_timeout"))
     of = Named(request.namespace, request.workflow_id)
     check_size("WorkflowStartRequest.Input", request.input, services.limits, of)
     check_size(
@@ -187,7 +187,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
         refusal="Memo size exceeds limit.",
     )
     check_links(services.limits, request.links, request.completion_callbacks)
-    check_span("WorkflowStartDelay", request.workflow_start_delay)
+    check_span("WorkflowStartDelaySeconds", request.workflow_start_delay)
     check_attributes(services, services.namespaces.get(request.namespace), request.search_attributes)
     history_start.checked_repeats(request, services.clock.now(), services.limits)
     if request.cron_schedule and request.HasField("workflow_start_delay"):

@@ -21,7 +21,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history import queue_name, retry
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import duration, span
+from nexuskit.backend.times import duration, fault, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -191,10 +191,9 @@ def effective_priority(workflow: bytes, given: bytes) -> Priority | None:
 
 
 def _span(name: str, length: Duration) -> int:
-    value = span(length)
-    if value < 0:
-        raise invalid_argument(f"invalid {name}: negative duration")
-    return value
+    if fault(length):
+        raise invalid_argument(f"invalid {name}: {fault(length)}")
+    return span(length)
 
 
 def _holds(message: Message, field: str) -> bool:

@@ -35,7 +35,7 @@ from nexuskit.backend.history.command import (
     check_length,
     check_payloads,
     check_queue,
-    check_span,
+    check_timeout,
 )
 from nexuskit.backend.history.transaction import Successor
 from nexuskit.backend.times import duration, span, timestamp
@@ -65,9 +65,10 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
     before = "error validating ContinueAsNewWorkflowExecutionCommand TaskQueue"
     check_queue(_BAD, before, queue, tx.limits)
     command_name = "ContinueAsNewWorkflowExecutionCommandAttributes"
-    run = check_span(_BAD, f"{command_name}.WorkflowRunTimeout", given.workflow_run_timeout) or info.run_timeout
-    task = check_span(_BAD, f"{command_name}.WorkflowTaskTimeout", given.workflow_task_timeout) or info.task_timeout
-    pause = check_span(_BAD, f"{command_name}.BackoffStartInterval", given.backoff_start_interval)
+    on = "on ContinueAsNewWorkflowExecutionCommand"
+    run = check_timeout(_BAD, f"Invalid WorkflowRunTimeout {on}", given.workflow_run_timeout) or info.run_timeout
+    task = check_timeout(_BAD, f"Invalid WorkflowTaskTimeout {on}", given.workflow_task_timeout) or info.task_timeout
+    pause = check_timeout(_BAD, f"Invalid BackoffStartInterval {on}", given.backoff_start_interval)
     check_payloads(_BAD, f"{command_name}. Input", given.input, tx.limits)
     check_payloads(_BAD, f"{command_name}. Memo", given.memo, tx.limits)
     check_attributes(tx, given.search_attributes)

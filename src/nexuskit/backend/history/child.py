@@ -46,7 +46,7 @@ from nexuskit.backend.history.command import (
     check_id,
     check_payloads,
     check_queue,
-    check_span,
+    check_timeout,
     own_namespace,
 )
 from nexuskit.backend.history.state import Destination, Index, Info, Row
@@ -196,7 +196,8 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     for field, value in (("WorkflowId", given.workflow_id), ("WorkflowType", given.workflow_type.name)):
         check_id(_BAD, field, _COMMAND, value, tx.limits, required="Required field ")
     for field in ("Execution", "Run", "Task"):
-        check_span(_BAD, f"Workflow{field}Timeout of {name}", getattr(given, f"workflow_{field.lower()}_timeout"))
+        before, after = f"Invalid Workflow{field}Timeout on {_COMMAND}", f" WorkflowId={given.workflow_id}"
+        check_timeout(_BAD, before, getattr(given, f"workflow_{field.lower()}_timeout"), after=after)
     of = f"workflow {given.workflow_id!r}"
     check_payloads(_BAD, f"{_COMMAND}Attributes. Input", given.input, tx.limits, of=of)
     check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo, tx.limits, of=of)

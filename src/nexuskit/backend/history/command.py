@@ -10,7 +10,7 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from nexuskit.backend.errors import StatusError, not_found
 from nexuskit.backend.history import queue_name
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import span
+from nexuskit.backend.times import fault, span
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -107,6 +107,13 @@ def check_span(cause: int, field: str, length: Duration) -> int:
     if value < 0:
         raise CommandError(cause, f"{field} cannot be negative: {value / 1e9:g} s.")
     return value
+
+
+def check_timeout(cause: int, before: str, length: Duration, *, after: str = "") -> int:
+    """A timeout is none that cannot be; the text begins and ends so. Returns it in ns, 0 for unset."""
+    if fault(length):
+        raise CommandError(cause, f"{before}: {fault(length)}.{after}")
+    return span(length)
 
 
 def check_payloads(cause: int, field: str, message: Message, limits: Limits, *, of: str = "") -> None:

@@ -16,7 +16,7 @@ from temporalio.api.history.v1 import (
 )
 
 from nexuskit.backend.history import buffer, workflow_task
-from nexuskit.backend.history.command import CommandError, check_given, check_id, check_span
+from nexuskit.backend.history.command import CommandError, check_given, check_id, check_timeout
 from nexuskit.backend.history.state import Index, Info, Row
 from nexuskit.backend.times import moment, span
 
@@ -72,7 +72,8 @@ def start(tx: Transaction, command: Command, completed_id: int) -> None:
     check_given(_BAD_START, command)
     attributes = command.start_timer_command_attributes
     check_id(_BAD_START, "TimerId", "StartTimerCommand", attributes.timer_id, tx.limits)
-    check_span(_BAD_START, f"StartToFireTimeout of timer {attributes.timer_id!r}", attributes.start_to_fire_timeout)
+    before, after = "An invalid StartToFireTimeout is set on StartTimerCommand", f" TimerId={attributes.timer_id}"
+    check_timeout(_BAD_START, before, attributes.start_to_fire_timeout, after=after)
     if tx.state.of(Timer).get(attributes.timer_id) is not None:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_START_TIMER_DUPLICATE_ID
         raise CommandError(cause, f"TimerId {attributes.timer_id!r} is already in use by a pending timer.")
