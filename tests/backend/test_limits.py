@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 from temporalio.api.common.v1 import Header, Payload, Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import TaskQueueType, WorkflowTaskFailedCause
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.update.v1 import Input, Meta, Request
@@ -32,9 +32,7 @@ from temporalio.api.workflowservice.v1 import (
 
 from tests.support.blobs import PAYLOAD_SIZE, blob, memo
 from tests.support.raw import Namespace, refusal
-from tests.support.values import (
-    complete_workflow,
-)
+from tests.support.values import complete_workflow, event_names
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 ID_LENGTH = 1_000
@@ -318,6 +316,40 @@ async def test_the_header_of_a_start_is_bounded_by_the_message_alone(
     task = await orders.poll_workflow_task(queue)
     assert task.history.events[0].workflow_execution_started_event_attributes.header == header
     await orders.complete_workflow_task(task, complete_workflow())
+
+
+async def test_what_waits_for_a_workflow_task_has_two_mebibytes_at_most(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    """What is more ends the task, so that its worker cannot hold it up."""
+    await orders.start(workflow_id, queue)
+    await orders.poll_workflow_task(queue)
+    request = _signal_request(orders, workflow_id)
+    for size in (PAYLOAD_SIZE // 2, PAYLOAD_SIZE // 4):
+        request.request_id += "x"
+        await orders.service.SignalWorkflowExecution(_with_input(request, size))
+    assert event_names(await orders.history(workflow_id))[2:] == ["WORKFLOW_TASK_STARTED"]
+    request.request_id += "x"
+    await orders.service.SignalWorkflowExecution(_with_input(request, PAYLOAD_SIZE // 2))
+    failed, *released = (await orders.history(workflow_id))[3:]
+    cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND
+    assert failed.workflow_task_failed_event_attributes.cause == cause
+    assert event_names(released)[:3] == ["WORKFLOW_EXECUTION_SIGNALED"] * 3
+    await orders.terminate(workflow_id)
+
+
+@pytest.mark.usefixtures("embedded_only")  # it looks at the backend's own log
+@pytest.mark.parametrize(("size", "told"), [(512 * 1024, False), (512 * 1024 + 1, True)])
+async def test_a_large_payload_is_told_of_in_the_log(
+    orders: Namespace, workflow_id: str, queue: str, caplog: pytest.LogCaptureFixture, size: int, told: bool
+) -> None:
+    with caplog.at_level("WARNING", logger="nexuskit.backend.frontend"):
+        await orders.start(workflow_id, queue, input=blob(size))
+    said = (
+        f"WorkflowStartRequest.Input of {workflow_id!r} in namespace 'orders' is {size} bytes, more than 524288;"
+        " refused above 2097152"
+    )
+    assert (said in caplog.messages) is told
 
 
 # --- names that are the server's own
