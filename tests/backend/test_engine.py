@@ -122,10 +122,10 @@ async def test_a_run_is_found_by_its_names_in_its_own_namespace_alone(backend: O
             del first, second
             forget(backend)
         assert [(await engine.find(NAMESPACE, "order", run)).execution.id for run in ("", *runs)] == [2, 1, 2]
-        await not_found(engine.find("other", "order"), "'order'")
+        await not_found(engine.find("other", "order"), "for ID: order")
         await not_found(engine.find("other", "order", runs[0]), runs[0])
-        await not_found(engine.find(NAMESPACE, "another", runs[0]), "'another'")
-        await not_found(engine.find(NAMESPACE, "order", "another"), "run another")
+        await not_found(engine.find(NAMESPACE, "another", runs[0]), 'ID "another"')
+        await not_found(engine.find(NAMESPACE, "order", "another"), 'run ID "another"')
 
 
 async def test_a_run_that_starts_while_the_disk_is_asked_is_the_current_one(backend: Orders) -> None:

@@ -184,8 +184,9 @@ class Engine:
                     return resident
             number = await self.store.reader.run_number(namespace, workflow_id, run_id)
         if number is None:
-            run = f", run {run_id}" if run_id else ""
-            raise not_found(f"workflow not found for ID: {workflow_id!r}{run}")
+            if not run_id:
+                raise not_found(f"workflow not found for ID: {workflow_id}")
+            raise not_found(f'workflow execution not found for workflow ID "{workflow_id}" and run ID "{run_id}"')
         return await self.get(number)
 
     # --- changing executions

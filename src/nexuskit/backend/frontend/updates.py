@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import conversations
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_size
+from nexuskit.backend.frontend.checks import Named, check_size, check_text
 from nexuskit.backend.history import update
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     """
     if not request.request.HasField("meta"):
         raise invalid_argument("Update meta is not set on request.")
-    size = len(request.request.meta.update_id.encode())
-    if size > services.limits.ID_LENGTH:
-        raise invalid_argument(f"UpdateId length exceeds limit: {size} bytes, at most {services.limits.ID_LENGTH}.")
+    check_text("UpdateId", request.request.meta.update_id, services.limits, required=False)
     if not request.request.meta.update_id:
         request.request.meta.update_id = services.draw.uuid()
     if not request.request.HasField("input"):
@@ -74,7 +72,8 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     if request.wait_policy.lifecycle_stage == _ADMITTED:
         text = "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
-    check_size("UpdateWorkflowExecution.Request", request.request, services.limits)
+    of = Named(request.namespace, request.workflow_execution.workflow_id)
+    check_size("UpdateWorkflowExecution.Request", request.request, services.limits, of)
 
 
 async def perform(

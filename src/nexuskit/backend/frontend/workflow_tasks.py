@@ -24,7 +24,7 @@ from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.frontend import activity_tasks, describe, polls, queries
-from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.frontend.checks import check_queue, check_text
 from nexuskit.backend.history import activity_failures, task_completion, task_events, update, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.causes import cut_causes
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse:
     """PollWorkflowTaskQueue: the next task that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_queue(request, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("workflow", namespace.id, request.task_queue.name)
