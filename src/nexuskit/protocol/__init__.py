@@ -8,8 +8,9 @@ No sockets, no event loop, no framework, as h11 is for HTTP/1.1. Bring your own 
     nexuskit.protocol.callbacks  sends completions
     nexuskit.protocol.outbound   goes only where an allow-list says
 
-`nexuskit.protocol.content` (values to bodies and back) and `nexuskit.protocol.openapi` are pure, too, and are imported by
-those who need pydantic. The specification is SPEC.md of https://github.com/nexus-rpc/api; each docstring names the section that it implements.
+`content` (values to bodies and back) and `openapi` in here are pure, too; they need pydantic.
+
+The specification is SPEC.md of https://github.com/nexus-rpc/api; each docstring names the section that it implements.
 The types that a program shares with every other Nexus library (`HandlerError`, `OperationError`, `Failure`, `Link`,
 `Content`, `Serializer`) are those of the package `nexusrpc`.
 """

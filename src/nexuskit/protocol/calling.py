@@ -41,6 +41,8 @@ from nexuskit.protocol.values import CancelRequest, HttpRequest, HttpResponse, S
 if TYPE_CHECKING:
     from nexusrpc import Failure, Link
 
+    from nexuskit.protocol.headers import Fields
+
 __all__ = [
     "parse_cancel_response",
     "parse_start_response",
@@ -121,11 +123,11 @@ def parse_start_response(response: HttpResponse) -> Succeeded | Started:
     """
     match response.status:
         case 200:
-            fields = read_fields(response.headers)
+            fields = _fields(response)
             return Succeeded(Content(headers=fields.content, data=response.body), _links(response, fields.links))
         case 201:
             info = _operation_info(response)
-            return Started(info.token, _links(response, read_fields(response.headers).links))
+            return Started(info.token, _links(response, _fields(response).links))
         case status if status == UNSUCCESSFUL_STATUS:
             raise _operation_error(response)
         case _:
@@ -221,6 +223,13 @@ def _failure(response: HttpResponse) -> Failure | None:
         return failure_from_json(response.body)
     except RemoteProtocolError:
         return None
+
+
+def _fields(response: HttpResponse) -> Fields:
+    try:
+        return read_fields(response.headers)
+    except RemoteProtocolError as error:
+        raise UnexpectedResponseError(str(error), status=response.status) from None
 
 
 def _links(response: HttpResponse, values: list[str]) -> tuple[Link, ...]:

@@ -133,28 +133,7 @@ def failure_from_error(error: BaseException) -> Failure:
         error: an operation error, a handler error or a failure error. Of any other exception nothing but "internal
             error" is told.
     """
-    match error:
-        case HandlerError() | OperationError() if error.original_failure is not None:
-            return error.original_failure
-        case HandlerError():
-            details: dict[str, Any] = {"type": error.raw_error_type}
-            if error.retryable_override is not None:
-                details["retryableOverride"] = error.retryable_override
-            return Failure(
-                error.message, error.stack_trace, {"type": HANDLER_ERROR}, details, _cause(error.__cause__, 1)
-            )
-        case OperationError():
-            return Failure(
-                error.message,
-                error.stack_trace,
-                {"type": OPERATION_ERROR},
-                {"state": error.state.value},
-                _cause(error.__cause__, 1),
-            )
-        case FailureError():
-            return error.failure
-        case _:
-            return Failure("internal error")
+    return _failure(error, 0)
 
 
 def error_from_failure(failure: Failure) -> HandlerError | OperationError | FailureError:
@@ -177,7 +156,7 @@ def error_from_failure(failure: Failure) -> HandlerError | OperationError | Fail
                 original_failure=failure,
             )
             error.raw_error_type = raw
-        elif kind == OPERATION_ERROR and details.get("state") in {"failed", "canceled"}:
+        elif kind == OPERATION_ERROR and details.get("state") in ("failed", "canceled"):
             error = OperationError(
                 failure.message,
                 state=OperationErrorState(details["state"]),
@@ -190,10 +169,35 @@ def error_from_failure(failure: Failure) -> HandlerError | OperationError | Fail
     return error
 
 
-def _cause(error: BaseException | None, depth: int) -> Failure | None:
-    if depth > MAX_CAUSES or not isinstance(error, HandlerError | OperationError | FailureError):
+def _failure(error: BaseException, depth: int) -> Failure:
+    match error:
+        case HandlerError() | OperationError() if error.original_failure is not None:
+            return error.original_failure
+        case HandlerError():
+            details: dict[str, Any] = {"type": error.raw_error_type}
+            if error.retryable_override is not None:
+                details["retryableOverride"] = error.retryable_override
+            return Failure(error.message, error.stack_trace, {"type": HANDLER_ERROR}, details, _cause(error, depth))
+        case OperationError():
+            return Failure(
+                error.message,
+                error.stack_trace,
+                {"type": OPERATION_ERROR},
+                {"state": error.state.value},
+                _cause(error, depth),
+            )
+        case FailureError():
+            return error.failure
+        case _:
+            return Failure("internal error")
+
+
+def _cause(error: BaseException, depth: int) -> Failure | None:
+    cause = error.__cause__
+    # Exceptions can be each other's causes; a chain ends where the other side would stop reading it.
+    if depth + 1 == MAX_CAUSES or not isinstance(cause, HandlerError | OperationError | FailureError):
         return None
-    return failure_from_error(error)
+    return _failure(cause, depth + 1)
 
 
 def _from_wire(wire: _Wire) -> Failure:

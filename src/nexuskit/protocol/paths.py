@@ -131,7 +131,7 @@ def _name(segment: str, what: str) -> str:
         except UnicodeError:
             raise RemoteProtocolError(f"expected the name of the {what} in UTF-8, percent-encoded") from None
     if not name:
-        raise RemoteProtocolError(f"expected the name of a {what}, but it is empty")
+        raise RemoteProtocolError(f"expected the name of the {what}, but it is empty")
     if len(name) > MAX_NAME:
         raise RemoteProtocolError(
             f"expected at most {MAX_NAME} characters in the name of the {what}, but got {len(name)}"
