@@ -80,7 +80,8 @@ class CallbackReceiver:
     Specification: Callback URLs.
 
     Args:
-        url: where this application can be reached from outside; operations are started with it as their callback.
+        url: where this application is mounted, as seen from outside; operations are started with it as their callback,
+            with a slash at its end, since nobody follows the redirect by which a mount adds one.
         keys: sign the tokens, see `CallbackSigner`; made up if left out, since no call outlives the process anyway.
             Several processes behind one URL need no common key either, but each its own URL.
         max_body_bytes: of a completion's body; a longer one is answered with BAD_REQUEST.
@@ -93,7 +94,7 @@ class CallbackReceiver:
     def __init__(self, url: str, *, keys: Sequence[bytes] | None = None, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         if not is_http_url(url):
             raise LocalProtocolError(f"completions come to a URL with scheme http or https; this one is {url!r}")
-        self.url = url
+        self.url = url if "?" in url or url.endswith("/") else f"{url}/"
         self._signer = CallbackSigner(keys or [os.urandom(32)])
         self._max_body_bytes = max_body_bytes
         self._waiting: weakref.WeakValueDictionary[str, WaitingCall] = weakref.WeakValueDictionary()
