@@ -66,6 +66,7 @@ class Scripted:
     def __init__(self, *answers: HttpResponse) -> None:
         self.answers = list(answers)
         self.requests: list[HttpRequest] = []
+        self.callers: list[tuple[str, int]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
@@ -74,5 +75,6 @@ class Scripted:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
+        self.callers.append(tuple(scope["client"]))
         self.requests.append(http_request(scope, body))
         await respond(send, self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
