@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 
 from nexuskit.protocol.values import Callback
 
-LINK = Link(url="https://payments.example/records/1?a=b,c", type="example.Record")
+LINK = Link(url="https://payments.example/records/1?a=b%2Cc", type="example.Record")
 
 
 class Payment(BaseModel):

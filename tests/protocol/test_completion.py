@@ -31,7 +31,7 @@ CALLBACK = Callback("https://orders.example/callback?call=1", {"Token": "t", "au
 STARTED = datetime(2025, 1, 31, 8, 49, 37, tzinfo=UTC)
 CLOSED = datetime(2025, 1, 31, 8, 50, 0, 125000, tzinfo=UTC)
 RECEIVED = datetime(2025, 2, 1, tzinfo=UTC)
-LINKS = (Link(url="a://b,c", type="d"),)
+LINKS = (Link(url="a://b;c", type="d"),)
 RESULT = Content(headers={"content-type": "application/json"}, data=b"5")
 
 
@@ -49,7 +49,7 @@ def test_a_result_arrives_as_it_was_sent() -> None:
         "nexus-operation-token": "op",
         "nexus-operation-start-time": "Fri, 31 Jan 2025 08:49:37 GMT",
         "nexus-operation-close-time": "2025-01-31T08:50:00.125000Z",
-        "nexus-link": '<a://b,c>; type="d"',
+        "nexus-link": '<a://b;c>; type="d"',
         "content-type": "application/json",
     }
     read = parse_completion(request, received=RECEIVED)

@@ -74,8 +74,10 @@ def test_there_are_so_many_links_and_not_more() -> None:
 
 @given(st.lists(LINKS, max_size=5))
 def test_written_links_are_read_again(links: list[Link]) -> None:
-    assert parse_links([format_link(link) for link in links]) == tuple(links)
-    assert parse_links([", ".join(map(format_link, links))]) == tuple(links)
+    expected = tuple(Link(url=link.url.replace(",", "%2C"), type=link.type) for link in links)
+    assert parse_links([format_link(link) for link in links]) == expected
+    assert parse_links([", ".join(map(format_link, links))]) == expected
+    assert "," not in "".join(map(format_link, links))
 
 
 @given(st.builds(Link, url=st.text(), type=st.text()))
@@ -84,7 +86,7 @@ def test_what_cannot_be_read_again_is_not_written(link: Link) -> None:
         written = format_link(link)
     except LocalProtocolError:
         return
-    assert parse_links([written]) == (link,)
+    assert parse_links([written]) == (Link(url=link.url.replace(",", "%2C"), type=link.type),)
 
 
 @given(st.text(alphabet='<>;,=" \\atype'))

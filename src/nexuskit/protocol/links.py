@@ -4,7 +4,8 @@ Specification: Nexus-Link. The field has the form of HTTP's `Link` (RFC 8288 sec
 
     Nexus-Link: <scheme://path?query>; type="com.example.Resource", <...>; type="..."
 
-A URL may hold a comma, so values are read character by character and not split at commas.
+A URL may hold a comma, so values are read character by character and not split at commas. The reference implementation
+does split there, and refuses the whole message; so a comma is written percent-encoded.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def format_link(link: Link) -> str:
         raise LocalProtocolError(f"the URL of a link of type {link.type!r} is empty or not percent-encoded")
     if not _TYPE.fullmatch(link.type):
         raise LocalProtocolError(f"the type of a link has letters, digits, _ . and /, but this one is {link.type!r}")
-    return f'<{link.url}>; type="{link.type}"'
+    url = link.url.replace(",", "%2C")
+    return f'<{url}>; type="{link.type}"'
 
 
 def link_fields(links: Iterable[Link]) -> list[tuple[str, str]]:
