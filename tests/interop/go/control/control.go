@@ -80,6 +80,18 @@ type Received struct {
 	Error       *Outcome          `json:"error"`
 }
 
+// Payment is the input of the peer's operation "process".
+type Payment struct {
+	Order string `json:"order"`
+	Cents int    `json:"cents"`
+}
+
+// Receipt is its output.
+type Receipt struct {
+	Order   string `json:"order"`
+	Charged int    `json:"charged"`
+}
+
 // Wanted says how the peer's operation "end" is to end.
 type Wanted struct {
 	Kind      string          `json:"kind"`

@@ -44,6 +44,13 @@ func (h *handler) StartOperation(
 		}}, nil
 	case "later":
 		return &nexus.HandlerStartOperationResultAsync{OperationToken: "token of go"}, nil
+	case "process":
+		var payment control.Payment
+		if err := json.Unmarshal(data, &payment); err != nil || payment.Cents <= 0 {
+			return nil, nexus.NewHandlerErrorf(nexus.HandlerErrorTypeBadRequest, "input: %v", err)
+		}
+		receipt := control.Receipt{Order: payment.Order, Charged: payment.Cents}
+		return &nexus.HandlerStartOperationResultSync[any]{Value: receipt}, nil
 	case "end":
 		var wanted control.Wanted
 		if err := json.Unmarshal(data, &wanted); err != nil {
