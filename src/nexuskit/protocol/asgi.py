@@ -47,7 +47,8 @@ from nexuskit.protocol.openapi import openapi_document
 from nexuskit.protocol.serving import (
     MAX_BODY_BYTES,
     CallerGoneError,
-    Disconnect,
+    Supervision,
+    TookTooLongError,
     answer_other,
     http_request,
     read_body,
@@ -159,21 +160,17 @@ class NexusApp:
             document = self.openapi(quote(scope.get("root_path", "")) or "/")
             return HttpResponse(200, (("content-type", "application/json"),), msgspec.json.encode(document))
         cancellation = _Cancellation()
-        arrived = asyncio.get_running_loop().time()
-        deadline = asyncio.timeout_at(arrived + self._max_request_s)
+        supervision = Supervision(receive, self._max_request_s, cancellation.cancel)
         try:
-            async with deadline:
+            with supervision:
                 body = await read_body(scope, receive, self._max_body_bytes)
                 request = parse_request(http_request(scope, body))
                 remaining = self._remaining(request)
                 if remaining < self._max_request_s:
-                    deadline.reschedule(arrived + remaining)
-                async with Disconnect(receive, cancellation.caller_gone):
-                    return await self._handled(request, cancellation, remaining)
-        except TimeoutError:
-            if not deadline.expired():
-                raise  # pragma: no cover - a handler's own was answered where it was raised
-            cancellation.cancel("the request took too long")
+                    supervision.limit(remaining)
+                supervision.listen()
+                return await self._handled(request, cancellation, remaining)
+        except TookTooLongError:
             return write_error(
                 HandlerError("the request was not answered in time", type=HandlerErrorType.REQUEST_TIMEOUT)
             )
@@ -267,24 +264,24 @@ def _unexpected(request: StartRequest | CancelRequest, error: Exception) -> Http
 class _Cancellation(OperationTaskCancellation):
     """Tells a handler that nobody waits for its answer any more. What runs in a thread learns of it in no other way."""
 
+    __slots__ = ("_done", "_reason", "_waiting")
+
+    _lock = threading.Lock()  # of all of them: it is held for an instant, and by threads that wait alone
+
     def __init__(self) -> None:
         self._reason: str | None = None
-        self._lock = threading.Lock()
-        self._waiting: list[threading.Event] = []
+        self._waiting: list[threading.Event] | None = None
         self._done: asyncio.Event | None = None
 
     def cancel(self, reason: str) -> None:
         """Says so, from the event loop."""
         with self._lock:
-            self._reason = self._reason or reason
-            waiting, self._waiting = self._waiting, []
+            self._reason = reason
+            waiting = self._waiting or ()
         for event in waiting:
             event.set()
         if self._done is not None:
             self._done.set()
-
-    def caller_gone(self) -> None:
-        self.cancel("the caller closed the connection")
 
     def is_cancelled(self) -> bool:
         return self._reason is not None
@@ -297,7 +294,7 @@ class _Cancellation(OperationTaskCancellation):
         with self._lock:
             if self._reason is not None:
                 return True
-            self._waiting.append(event)
+            self._waiting = [*(self._waiting or ()), event]
         return event.wait(timeout)
 
     async def wait_until_cancelled(self) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import httpx
 import nexusrpc
+from msgspec.structs import replace
 from nexusrpc import Content, Operation
 
 from nexuskit.protocol.calling import parse_cancel_response, parse_start_response, write_cancel, write_start

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from inspect import isawaitable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +130,7 @@ async def serialize(serializer: Serializer, value: Any) -> Content:
     if isinstance(value, RawValue):
         return value.content
     content = serializer.serialize(value)
-    return await content if isawaitable(content) else content
+    return content if isinstance(content, Content) else await content
 
 
 async def deserialize(serializer: Serializer, content: Content, as_type: Any) -> Any:
@@ -143,7 +142,7 @@ async def deserialize(serializer: Serializer, content: Content, as_type: Any) ->
     if as_type is RawValue:
         return RawValue(content)
     value = serializer.deserialize(content, as_type)
-    return await value if isawaitable(value) else value
+    return await value if hasattr(value, "__await__") else value
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from nexuskit.protocol.handling import bad_request
@@ -16,14 +16,16 @@ from nexuskit.protocol.values import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
 __all__ = [
     "MAX_BODY_BYTES",
     "CallerGoneError",
-    "Disconnect",
     "Receive",
     "Scope",
     "Send",
+    "Supervision",
+    "TookTooLongError",
     "answer_other",
     "http_request",
     "read_body",
@@ -44,8 +46,23 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 """Bytes of a request's body: what a Temporal server lets a payload have."""
 
 
+_USUAL: Final = {
+    (name, value): (name.encode(), value.encode())
+    for name, value in (
+        ("content-type", "application/json"),
+        ("content-type", "application/octet-stream"),
+        ("nexus-operation-state", "succeeded"),
+    )
+}
+"""Header fields of nearly every answer, as they are sent."""
+
+
 class CallerGoneError(Exception):
     """The caller closed the connection; there is nobody to answer."""
+
+
+class TookTooLongError(Exception):
+    """The request was not answered in time."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -75,7 +92,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if not message.get("more_body"):
             return b"".join(chunks)
         message = await receive()
-    raise CallerGoneError
+    raise CallerGoneError("the caller closed the connection")
 
 
 def target(scope: Scope) -> str:
@@ -99,7 +116,9 @@ def http_request(scope: Scope, body: bytes) -> HttpRequest:
 
 async def respond(send: Send, response: HttpResponse) -> None:
     """Sends an answer."""
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers = [
+        _USUAL.get(field) or (field[0].encode("latin-1"), field[1].encode("latin-1")) for field in response.headers
+    ]
     headers.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
@@ -127,52 +146,86 @@ async def answer_other(scope: Scope, receive: Receive, send: Send) -> None:
             raise RuntimeError(f"this application answers http, not {other!r}")
 
 
-class Disconnect:
-    """Cancels what runs in an `async with` when the caller closes the connection.
+class Supervision:
+    """Cancels what runs in a `with` when it takes too long, or when the caller closes the connection.
 
-    Listening costs a task, and most handlers answer without waiting for anything. So it begins only when the event loop
-    turns for the first time.
+    A timer and somebody who listens cost more than most handlers, which answer without waiting for anything. So both
+    begin only when the event loop turns for the first time.
 
     Args:
-        receive: of the connection, whose body was read.
-        gone: is told at once, for code that runs in a thread and cannot be cancelled.
+        receive: of the connection.
+        seconds: how long it may take.
+        told: is told why, for code that runs in a thread and cannot be cancelled.
 
     Raises:
-        CallerGoneError: from the `async with`, if the caller went away in it.
+        CallerGoneError: from the `with`, if the caller went away in it.
+        TookTooLongError: from the `with`, if it took too long.
     """
 
-    __slots__ = ("_gone", "_handle", "_listener", "_owner", "_receive", "_told")
+    __slots__ = (
+        "_before", "_begun", "_deadline", "_error", "_listener", "_listens", "_loop", "_owner", "_receive", "_soon",
+        "_timer", "_told",
+    )  # fmt: skip
 
-    def __init__(self, receive: Receive, gone: Callable[[], None]) -> None:
-        self._receive = receive
-        self._told = gone
-        self._gone = False
-        self._listener: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> None:
-        """Begins to watch."""
+    def __init__(self, receive: Receive, seconds: float, told: Callable[[str], None]) -> None:
         owner = asyncio.current_task()
         if owner is None:
             raise RuntimeError("a request is answered in a task")
         self._owner = owner
-        self._handle = owner.get_loop().call_soon(self._start)
+        self._loop = owner.get_loop()
+        self._receive = receive
+        self._told = told
+        self._begun = self._loop.time()
+        self._deadline = self._begun + seconds
+        self._listens = False
+        self._error: CallerGoneError | TookTooLongError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._listener: asyncio.Task[None] | None = None
 
-    async def __aexit__(
+    def __enter__(self) -> Self:
+        """Begins, at the loop's next turn."""
+        self._before = self._owner.cancelling()
+        self._soon = self._loop.call_soon(self._watch)
+        return self
+
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends watching."""
-        self._handle.cancel()
+        """Ends."""
+        self._soon.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
-        if self._gone and self._owner.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise CallerGoneError from error
+        # Somebody else may have cancelled the task, too; then that is what counts, as with `asyncio.timeout`.
+        if self._error is not None and self._owner.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise self._error from error
 
-    def _start(self) -> None:
-        self._listener = self._owner.get_loop().create_task(self._listen())
+    def limit(self, seconds: float) -> None:
+        """Lets it take no longer than this, from its beginning."""
+        self._deadline = min(self._deadline, self._begun + seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._deadline, self._end, TookTooLongError("the request took too long"))
+
+    def listen(self) -> None:
+        """Lets it end when the caller goes away. The body must have been read: only one can wait for what comes."""
+        self._listens = True
+        if self._timer is not None:
+            self._listener = self._loop.create_task(self._listen())
+
+    def _watch(self) -> None:
+        self._timer = self._loop.call_at(self._deadline, self._end, TookTooLongError("the request took too long"))
+        if self._listens:
+            self._listener = self._loop.create_task(self._listen())
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # a body that goes on after its end is nobody's
-        self._gone = True
-        self._told()
-        self._owner.cancel()
+        self._end(CallerGoneError("the caller closed the connection"))
+
+    def _end(self, error: CallerGoneError | TookTooLongError) -> None:
+        if self._error is None:
+            self._error = error
+            self._told(str(error))
+            self._owner.cancel()

@@ -9,11 +9,11 @@ than once. In the mappings of the other values each field has one value, as the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import msgspec
 from nexusrpc import Content
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class OperationState(Enum):
     """It completed by being cancelled."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True):
     """A request on a connection."""
 
     method: str
@@ -69,8 +68,7 @@ class HttpRequest:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(msgspec.Struct, frozen=True):
     """An answer on a connection."""
 
     status: int
@@ -80,8 +78,7 @@ class HttpResponse:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartRequest:
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to start an operation. Specification: Start Operation."""
 
     service: str
@@ -90,13 +87,13 @@ class StartRequest:
     """The operation's name, decoded; any characters, at least one."""
     content: Content = NO_CONTENT
     """The input: its body, and its `content-*` header fields with their whole names."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """All other header fields: the caller's own, and `request-timeout` and the like as they came."""
     request_id: str = ""
     """The same for every attempt of one start; empty if the caller sent none. Header field: Nexus-Request-Id."""
     callback_url: str | None = None
     """Where the completion of an asynchronous operation goes. Query parameter: callback."""
-    callback_headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    callback_headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """What the completion carries: the fields `Nexus-Callback-*`, without the prefix."""
     links: Sequence[Link] = ()
     """Where the caller's side of the call can be seen. Header field: Nexus-Link."""
@@ -106,8 +103,7 @@ class StartRequest:
     """How long the caller waits for the operation to complete. Header field: Operation-Timeout."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRequest:
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to cancel an operation. Specification: Cancel Operation."""
 
     service: str
@@ -116,14 +112,13 @@ class CancelRequest:
     """The operation's name, decoded."""
     token: str
     """The operation token, as the start was answered with it."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """The other header fields."""
     request_timeout: timedelta | None = None
     """How long the caller waits for the answer to this request. Header field: Request-Timeout."""
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(msgspec.Struct, frozen=True):
     """The answer of an operation that completed at once. Specification: Start Operation, 200."""
 
     content: Content = NO_CONTENT
@@ -132,8 +127,7 @@ class Succeeded:
     """Where the handler's side of the call can be seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """The answer of an operation that completes later. Specification: Start Operation, 201."""
 
     token: str
@@ -142,13 +136,12 @@ class Started:
     """Where the handler's side of the call can be seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(msgspec.Struct, frozen=True):
     """Where the completion of an operation goes, and what it carries. Specification: Callback URLs."""
 
     url: str
     """The caller's URL. It is the caller's word: only an allow-list says where requests may go."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """The caller's header fields, without the prefix `Nexus-Callback-`."""
 
     @classmethod
@@ -157,8 +150,7 @@ class Callback:
         return cls(context.callback_url, dict(context.callback_headers)) if context.callback_url else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of an asynchronous operation, as it is sent to a callback. Specification: Callback URLs."""
 
     outcome: Content | OperationError
@@ -171,7 +163,7 @@ class Completion:
     """When the operation completed, in UTC."""
     links: Sequence[Link] = ()
     """Where the handler's side of the call can be seen."""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])
     """The caller's own header fields, as given with the callback, among all others that came."""
 
     @property
