@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvloop
 from nexusrpc.handler import StartOperationContext, service_handler, sync_operation
 from pydantic import BaseModel, Field
@@ -90,13 +91,17 @@ def ours() -> Starlette:
     return Starlette(routes=[Mount("/nexus", NexusApp([Peer()]))])
 
 
+def alone() -> NexusApp:
+    """The application, served by itself."""
+    return NexusApp([Peer()])
+
+
 class Connection(asyncio.Protocol):
     """Sends the same request again as soon as it was answered."""
 
     def __init__(self, request: bytes, answer: bytes) -> None:
         self.request, self.answer = request, answer
         self.answered = 0
-        self.latencies: list[float] = []
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,7 +109,6 @@ class Connection(asyncio.Protocol):
         self.send()
 
     def send(self) -> None:
-        self.sent = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
@@ -115,15 +119,14 @@ class Connection(asyncio.Protocol):
             raise RuntimeError(f"not what was expected: {self.buffer[:200]!r}")
         self.buffer = b""
         self.answered += 1
-        self.latencies.append(time.perf_counter() - self.sent)
         self.send()
 
 
-async def load(port: int, name: str, seconds: float, connections: int) -> tuple[float, float]:
-    """Calls a second, and the median latency in ms."""
+async def load(port: int, pid: int, prefix: str, name: str, seconds: float, connections: int) -> tuple[float, float]:
+    """Calls a second, and the server's processor time a call in µs."""
     operation, kind, body, answer = LOADS[name]
     head = (
-        f"POST /nexus/peer/{operation} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\nuser-agent: load\r\n"
+        f"POST {prefix}/peer/{operation} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {kind}\r\nuser-agent: load\r\n"
         f"nexus-request-id: 4f2b4f5e-7d7c-4b5f-9d3e-0c5d5c1a2b3c\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     loop = asyncio.get_running_loop()
@@ -133,20 +136,25 @@ async def load(port: int, name: str, seconds: float, connections: int) -> tuple[
     ]
     await asyncio.sleep(seconds / 10)  # warms up
     for connection in made:
-        connection.answered, connection.latencies = 0, []
-    began = time.perf_counter()
+        connection.answered = 0
+    began, used = time.perf_counter(), processor_time(pid)
     await asyncio.sleep(seconds)
-    took = time.perf_counter() - began
+    took, used = time.perf_counter() - began, processor_time(pid) - used
     answered = sum(connection.answered for connection in made)
-    latencies = [latency for connection in made for latency in connection.latencies]
     for connection in made:
         connection.transport.abort()
-    return answered / took, 1000 * statistics.median(latencies)
+    return answered / took, 1e6 * used / answered
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has computed."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 @contextlib.contextmanager
-def uvicorn_server(app: str) -> Iterator[int]:
-    """An application of this module under uvicorn with one worker, on a free port."""
+def uvicorn_server(app: str) -> Iterator[tuple[int, int]]:
+    """An application of this module under uvicorn with one worker, on a free port: the port, and the process's id."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -154,7 +162,7 @@ def uvicorn_server(app: str) -> Iterator[int]:
     with subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"]) as process:
         try:
             wait_for(port, process)
-            yield port
+            yield port, process.pid
         finally:
             process.terminate()
 
@@ -174,47 +182,50 @@ def wait_for(port: int, process: subprocess.Popen[Any]) -> None:
 
 
 @contextlib.contextmanager
-def go_server() -> Iterator[int]:
+def go_server() -> Iterator[tuple[int, int]]:
     """The Go peer of the tests, on one core as the others are."""
     os.environ["GOMAXPROCS"] = "1"
     with tempfile.TemporaryDirectory() as folder, running("current", built("current", Path(folder))) as peer:
-        yield int(peer.url.rpartition(":")[2])
+        yield int(peer.url.rpartition(":")[2]), peer.pid
 
 
-def measured(port: int, name: str, options: argparse.Namespace) -> tuple[float, float]:
+def measured(server: tuple[int, int, str], name: str, options: argparse.Namespace) -> tuple[float, float]:
     """One round, by a client in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.http", "--port", str(port), "--load", name]
-    command += ["--seconds", str(options.seconds), "--connections", str(options.connections)]
+    port, pid, prefix = server
+    command = [sys.executable, "-m", "benchmarks.http", "--server", str(port), str(pid), "--prefix", prefix]
+    command += ["--load", name, "--seconds", str(options.seconds), "--connections", str(options.connections)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return tuple(json.loads(done.stdout))
+    rate, processor = json.loads(done.stdout)
+    return rate, processor
 
 
 def compare(options: argparse.Namespace) -> None:
     """Measures all servers in turn, and writes the table."""
     with contextlib.ExitStack() as stack:
         servers = {
-            "bare Starlette route": stack.enter_context(uvicorn_server("bare")),
-            "NexusApp": stack.enter_context(uvicorn_server("ours")),
+            "bare Starlette route": (*stack.enter_context(uvicorn_server("bare")), "/nexus"),
+            "NexusApp": (*stack.enter_context(uvicorn_server("alone")), ""),
+            "NexusApp, mounted in Starlette": (*stack.enter_context(uvicorn_server("ours")), "/nexus"),
         }
         if reason := missing_reason("current"):
             print(f"without the Go server: {reason}")
         else:
-            servers["Go server"] = stack.enter_context(go_server())
+            servers["Go server"] = (*stack.enter_context(go_server()), "/nexus")
         rounds: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for _ in range(options.rounds):
             for name in LOADS:
-                for server, port in servers.items():
-                    rounds.setdefault((server, name), []).append(measured(port, name, options))
-    print("| server | " + " | ".join(f"{name}, calls/s | of bare | p50, ms" for name in LOADS) + " |")
+                for server, where in servers.items():
+                    rounds.setdefault((server, name), []).append(measured(where, name, options))
+    print("| server | " + " | ".join(f"{name}, calls/s | of bare | CPU a call, µs" for name in LOADS) + " |")
     print("| --- |" + " ---: |" * 3 * len(LOADS))
     for server in servers:
-        cells = []
+        cells: list[str] = []
         for name in LOADS:
-            rates = [rate for rate, _ in rounds[server, name]]
+            rates, processor = zip(*rounds[server, name], strict=True)
             # Of the round's own bare route: what the machine did meanwhile met both.
-            ratios = [mine / bare for mine, (bare, _) in zip(rates, rounds["bare Starlette route", name], strict=True)]
-            latency = statistics.median(latency for _, latency in rounds[server, name])
-            cells.append(f"{statistics.median(rates):,.0f} | {statistics.median(ratios):.2f} | {latency:.2f}")
+            bare_rates = [rate for rate, _ in rounds["bare Starlette route", name]]
+            ratio = statistics.median(mine / bare for mine, bare in zip(rates, bare_rates, strict=True))
+            cells += [f"{statistics.median(rates):,.0f}", f"{ratio:.2f}", f"{statistics.median(processor):.0f}"]
         print(f"| {server} | {' | '.join(cells)} |")
 
 
@@ -224,13 +235,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--port", type=int, help="put load on this port, and nothing else")
+    parser.add_argument("--server", type=int, nargs=2, help="put load on this port, of this process, and nothing else")
+    parser.add_argument("--prefix", default="/nexus", help="where the services are, with --server")
     parser.add_argument("--load", choices=LOADS, default="octet-stream")
     options = parser.parse_args()
-    if options.port is None:
+    if options.server is None:
         compare(options)
     else:
-        print(json.dumps(uvloop.run(load(options.port, options.load, options.seconds, options.connections))))
+        port, pid = options.server
+        print(
+            json.dumps(uvloop.run(load(port, pid, options.prefix, options.load, options.seconds, options.connections)))
+        )
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class GoPeer:
 
     name: str
     url: str
+    pid: int
 
     @property
     def services(self) -> str:
@@ -86,7 +87,7 @@ def running(name: str, program: Path) -> Iterator[GoPeer]:
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        yield GoPeer(name, process.stdout.readline().strip())
+        yield GoPeer(name, process.stdout.readline().strip(), process.pid)
         process.stdin.close()
         process.wait(20)
 

@@ -19,6 +19,7 @@ import logging
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -141,6 +142,10 @@ class NexusApp:
         Args:
             server: the URL prefix of all paths.
         """
+        return self._document | {"servers": [{"url": server}]}
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
         services = self._handler.service_handlers.values()
         descriptions = {
             (service.service.name, name): (operation.start.__doc__ or "").strip()
@@ -151,7 +156,6 @@ class NexusApp:
             [service.service for service in services],
             title=self._title,
             version=self._version,
-            server=server,
             descriptions=descriptions,
         )
 
@@ -216,11 +220,10 @@ class NexusApp:
             inbound_links=request.links,
         )
         result = await self._handler.start_operation(context, InputValue(self._serializer, request.content))
-        match result:
-            case StartOperationResultSync(value=value):
-                return write_succeeded(await serialize(self._serializer, value), context.outbound_links)
-            case StartOperationResultAsync(token=token):
-                return write_started(token, context.outbound_links)
+        if isinstance(result, StartOperationResultSync):
+            return write_succeeded(await serialize(self._serializer, result.value), context.outbound_links)
+        if isinstance(result, StartOperationResultAsync):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return write_started(result.token, context.outbound_links)
         # A handler may be written without a type checker.
         raise TypeError(f"expected a result or an operation token from the handler, but got {type(result).__name__}")
 

@@ -141,8 +141,9 @@ async def deserialize(serializer: Serializer, content: Content, as_type: Any) ->
     """
     if as_type is RawValue:
         return RawValue(content)
-    value = serializer.deserialize(content, as_type)
-    return await value if hasattr(value, "__await__") else value
+    value: Any = serializer.deserialize(content, as_type)
+    # Asked of the type: a model of pydantic's looks long for what it does not have.
+    return await value if hasattr(value.__class__, "__await__") else value
 
 
 @lru_cache(maxsize=1024)

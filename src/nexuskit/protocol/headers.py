@@ -110,12 +110,12 @@ def read_fields(headers: Iterable[tuple[str, str]]) -> Fields:
     for given, value in headers:
         name = given.lower()
         size += len(name) + len(value)
-        if name[0:8] == CONTENT_PREFIX:
+        if not name.startswith(("content-", "nexus-")):
+            if name not in CONNECTION_FIELDS and name not in others:
+                others[name] = value
+        elif name.startswith(CONTENT_PREFIX):
             if name != "content-length":
                 content.setdefault(name, value)
-        elif name[0:6] != "nexus-":
-            if name not in CONNECTION_FIELDS:
-                others.setdefault(name, value)
         elif name == LINK:
             fields.links.append(value)
             others.setdefault(name, value)

@@ -8,6 +8,7 @@ decoded once.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -17,6 +18,9 @@ __all__ = ["OperationPath", "cancel_path", "is_http_url", "operation_path", "par
 
 MAX_NAME = 1000
 """Characters of the name of a service or operation, as a Temporal server has it."""
+
+MAX_CACHED = 256
+"""Characters of a path that is remembered: with 1,024 of them a megabyte at most."""
 
 _PRINTABLE = re.compile(r"[!-~]+")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -63,11 +67,19 @@ def parse_path(path: str) -> OperationPath | None:
     Raises:
         RemoteProtocolError: a name is empty, too long or wrongly encoded.
     """
+    # A program has few operations, so nearly every path was read before; long ones are not worth their place.
+    return _cached_path(path) if len(path) <= MAX_CACHED else _parsed_path(path)
+
+
+def _parsed_path(path: str) -> OperationPath | None:
     segments = path.split("/", 5)
     count = len(segments)
     if segments[0] or not (count == 3 or (count == 4 and segments[3] == "cancel")):
         return None
     return OperationPath(_name(segments[1], "service"), _name(segments[2], "operation"), count == 4)
+
+
+_cached_path = lru_cache(maxsize=1024)(_parsed_path)
 
 
 def relative_path(raw_path: bytes, root_path: str) -> str:
