@@ -12,10 +12,11 @@ Specification: Content Types. A `nexusrpc.Serializer` does it; `JsonSerializer` 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
@@ -141,9 +142,9 @@ async def deserialize(serializer: Serializer, content: Content, as_type: Any) ->
     """
     if as_type is RawValue:
         return RawValue(content)
-    value: Any = serializer.deserialize(content, as_type)
-    # Asked of the type: a model of pydantic's looks long for what it does not have.
-    return await value if hasattr(value.__class__, "__await__") else value
+    value: object = serializer.deserialize(content, as_type)
+    # Not by `hasattr`: a model of pydantic's looks long for what it does not have.
+    return await cast("Awaitable[Any]", value) if isinstance(value, Awaitable) else value
 
 
 @lru_cache(maxsize=1024)

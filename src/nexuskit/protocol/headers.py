@@ -107,9 +107,10 @@ def read_fields(headers: Iterable[tuple[str, str]]) -> Fields:
     fields = Fields()
     content, callback, others = fields.content, fields.callback, fields.others
     size = 0
-    for given, value in headers:
-        name = given.lower()
+    for name, value in headers:
         size += len(name) + len(value)
+        if not name.islower():
+            name = name.lower()
         if not name.startswith(("content-", "nexus-")):
             if name not in CONNECTION_FIELDS and name not in others:
                 others[name] = value
