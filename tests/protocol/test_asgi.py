@@ -185,7 +185,7 @@ class Odd:
         NotImplementedError("secret"),
         TimeoutError("secret"),
     ],
-    ids=str,
+    ids=lambda answer: type(answer).__name__,
 )
 async def test_an_answer_that_cannot_be_written_is_the_handlers_fault(
     answer: Any, caplog: pytest.LogCaptureFixture
