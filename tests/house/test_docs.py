@@ -38,6 +38,21 @@ def test_the_example_of_the_readme_prints_what_the_readme_says(tmp_path: Path) -
     assert (run.returncode, run.stdout) == (0, expected), run.stderr
 
 
+def test_the_examples_of_the_protocols_page_print_what_it_says(tmp_path: Path) -> None:
+    found = blocks((ROOT / "docs" / "protocol.md").read_text(encoding="utf-8"))
+    examples = [index for index, (language, _) in enumerate(found) if language == "python"]
+    assert examples
+    for index in examples:
+        program = tmp_path / f"example{index}.py"
+        program.write_text(found[index][1], encoding="utf-8")
+        language, expected = found[index + 1]
+        assert language == "text", "each example is followed by what it prints"
+        run = subprocess.run(
+            [sys.executable, program.name], cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False
+        )
+        assert (run.returncode, run.stdout) == (0, expected), run.stderr
+
+
 def test_the_readme_opens_with_its_two_commands() -> None:
     opening = README.split("\n## ", 1)[0]
     assert opening.index("make demo") < opening.index("make test")

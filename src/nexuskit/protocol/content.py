@@ -1,0 +1,195 @@
+"""Content: how the values of a program become bodies, and bodies values.
+
+Specification: Content Types. A `nexusrpc.Serializer` does it; `JsonSerializer` is the default:
+
+    value             body          content-type
+    None              empty         none
+    bytes             as they are   application/octet-stream
+    anything else     JSON          application/json, by pydantic
+
+`RawValue` carries content past any serializer, for whoever passes payloads on without looking into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from nexuskit.protocol.errors import LocalProtocolError, SerializerError
+from nexuskit.protocol.headers import media_type
+from nexuskit.protocol.values import NO_CONTENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["InputValue", "JsonSerializer", "RawValue", "deserialize", "serialize"]
+
+JSON = "application/json"
+OCTET_STREAM = "application/octet-stream"
+_JSON_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": JSON})
+_OCTET_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": OCTET_STREAM})
+
+MAX_FAULTS = 20
+"""Faults of one value that are told; who mends these sees the others next."""
+
+_anything: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+@dataclass(frozen=True, slots=True)
+class RawValue:
+    """Content that goes as it is, past any serializer: who takes it does the reading, who gives it did the writing.
+
+    Specification: Content Types ("Nexus is not opinionated about request content types").
+    """
+
+    content: Content
+    """The body and its `content-*` header fields."""
+
+
+class JsonSerializer(Serializer):
+    """The default serializer: JSON by pydantic, bytes as they are, None as an empty body.
+
+    Specification: Content Types.
+    """
+
+    def serialize(self, value: Any) -> Content:
+        """Writes a value.
+
+        Raises:
+            SerializerError: pydantic cannot write it as JSON.
+        """
+        if value is None:
+            return NO_CONTENT
+        if isinstance(value, bytes | bytearray):
+            return Content(headers=_OCTET_HEADERS, data=bytes(value))
+        try:
+            return Content(headers=_JSON_HEADERS, data=_anything.dump_json(value))
+        except (ValueError, RecursionError) as error:
+            raise SerializerError(
+                f"a value of type {type(value).__name__} cannot be written as JSON: {error}"
+            ) from error
+
+    def deserialize(self, content: Content, as_type: Any = None) -> Any:
+        """Reads content as a value of a type; without a type, as whatever it is.
+
+        Raises:
+            SerializerError: the content is of no type that this serializer knows, or no value of the type.
+        """
+        encoding = content.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() != "identity":
+            raise SerializerError(f"expected a body without content-encoding, but it is {encoding[:40]!r}")
+        kind = media_type(content.headers)
+        if kind == JSON:
+            return _validated_json(content.data, as_type)
+        if kind == OCTET_STREAM:
+            if as_type is None or as_type is bytes:
+                return content.data
+            return _validated(content.data, as_type)
+        if not content.data:
+            return None if as_type is None else _validated(None, as_type)
+        raise SerializerError(f"expected content-type {JSON} or {OCTET_STREAM}, but got {kind[:100]!r}")
+
+
+class InputValue:
+    """The input of a start request, as `nexusrpc.handler.Handler` takes it: read when the operation's type is known.
+
+    Args:
+        serializer: reads it.
+        content: what came.
+    """
+
+    __slots__ = ("content", "serializer")
+
+    def __init__(self, serializer: Serializer, content: Content) -> None:
+        self.serializer = serializer
+        self.content = content
+
+    async def consume(self, as_type: Any = None) -> Any:
+        """Reads the input as a value of the operation's input type.
+
+        Raises:
+            HandlerError: BAD_REQUEST, if it is no such value; the message says which fields are wrong.
+        """
+        try:
+            return await deserialize(self.serializer, self.content, as_type)
+        except SerializerError as error:
+            raise HandlerError(f"invalid input: {error}", type=HandlerErrorType.BAD_REQUEST) from error
+
+
+async def serialize(serializer: Serializer, value: Any) -> Content:
+    """Writes a value with a serializer, be its methods plain or `async`.
+
+    Raises:
+        SerializerError: the value cannot be written.
+    """
+    if isinstance(value, RawValue):
+        return value.content
+    content = serializer.serialize(value)
+    return content if isinstance(content, Content) else await content
+
+
+async def deserialize(serializer: Serializer, content: Content, as_type: Any) -> Any:
+    """Reads content with a serializer, be its methods plain or `async`.
+
+    Raises:
+        SerializerError: the content is no value of the type.
+    """
+    if as_type is RawValue:
+        return RawValue(content)
+    value: object = serializer.deserialize(content, as_type)
+    # Not by `hasattr`: a model of pydantic's looks long for what it does not have.
+    return await cast("Awaitable[Any]", value) if isinstance(value, Awaitable) else value
+
+
+@lru_cache(maxsize=1024)
+def _cached_adapter(as_type: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(as_type)
+
+
+def adapter(as_type: Any) -> TypeAdapter[Any]:
+    """What validates values of a type.
+
+    Raises:
+        LocalProtocolError: pydantic knows nothing of such a type. That is no fault of the content.
+    """
+    try:
+        try:
+            return _cached_adapter(as_type)
+        except TypeError:  # a type that cannot be hashed
+            return TypeAdapter(as_type)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise LocalProtocolError(
+            f"pydantic cannot validate {as_type!r}; use a type that it knows, or a serializer of your own"
+        ) from error
+
+
+def _validated_json(data: bytes, as_type: Any) -> Any:
+    try:
+        return (_anything if as_type is None else adapter(as_type)).validate_json(data)
+    except ValidationError as error:
+        raise SerializerError(_faults(error)) from None
+
+
+def _validated(value: Any, as_type: Any) -> Any:
+    try:
+        return adapter(as_type).validate_python(value)
+    except ValidationError as error:
+        raise SerializerError(_faults(error)) from None
+
+
+def _faults(error: ValidationError) -> str:
+    """All faults of a value: where, and what was expected. Values are left out: they may be secret."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [
+        f"{'.'.join(str(part)[:100] for part in fault['loc'])}: {fault['msg']}" if fault["loc"] else fault["msg"]
+        for fault in found[:MAX_FAULTS]
+    ]
+    if len(found) > MAX_FAULTS:
+        told.append(f"and {len(found) - MAX_FAULTS} more")
+    return "; ".join(told)

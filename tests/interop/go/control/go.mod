@@ -1,0 +1,3 @@
+module nexuskit.test/control
+
+go 1.23

@@ -1,0 +1,150 @@
+"""Where requests may go."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexuskit.protocol import AllowList, Destination, DestinationRefusedError
+
+PUBLIC = "93.184.216.34"
+
+REFUSED = [
+    "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+    "100.127.255.255", "192.0.2.1", "198.18.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1",
+    "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "fec0::1", "2001:db8::1",
+    "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::",
+    "2002:a00:1::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "not an address", "",
+]  # fmt: skip
+"""Addresses of this machine, of the network it stands in, and of nobody; plain, and hidden in IPv6 addresses."""
+
+
+def https(host: str, port: int = 443) -> Destination:
+    return Destination("https", host, port)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "destination"),
+    [
+        ("a.example:443", https("a.example")),
+        ("https://A.example:443", https("a.example")),
+        ("*.example:443", https("a.example")),
+        ("*.example:443", https("b.a.example")),
+        ("a.example:*", https("a.example", 9)),
+        ("http://a.example:80", Destination("http", "a.example", 80)),
+        ("10.0.0.0/8:443", https("10.1.2.3")),
+        ("10.1.2.3:443", https("10.1.2.3")),
+        ("[fd00::/8]:443", https("fd00::5")),
+        ("[::1]:443", https("::1")),
+        ("10.1.2.3:443", https("::ffff:10.1.2.3")),
+    ],
+)
+def test_what_is_listed_goes_through(pattern: str, destination: Destination) -> None:
+    AllowList(["unrelated:1", pattern]).check(destination)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "destination"),
+    [
+        ("a.example:443", https("b.example")),
+        ("a.example:443", https("a.example", 444)),
+        ("a.example:443", https("a.example.evil")),
+        ("a.example:443", Destination("http", "a.example", 443)),
+        ("http://a.example:443", https("a.example")),
+        ("*.example:443", https("example")),
+        ("*.example:443", https("evilexample")),
+        ("*.example:443", https("10.0.0.1")),
+        ("10.0.0.0/8:443", https("11.1.2.3")),
+        ("10.0.0.0/8:443", https("a.example")),
+        ("[::1]:443", https("127.0.0.1")),
+    ],
+)
+def test_what_is_not_listed_does_not(pattern: str, destination: Destination) -> None:
+    with pytest.raises(DestinationRefusedError, match="not in the allow-list"):
+        AllowList([pattern]).check(destination)
+
+
+def test_an_empty_list_lets_nothing_through() -> None:
+    with pytest.raises(DestinationRefusedError):
+        AllowList().check(https("a.example"))
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_a_name_leads_nowhere_but_into_the_public_internet(address: str) -> None:
+    with pytest.raises(DestinationRefusedError, match="no address"):
+        AllowList(["*.example:443", "a.example:*"]).addresses(https("a.example"), [address])
+
+
+@pytest.mark.parametrize(
+    "address", [PUBLIC, "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34", "64:ff9b::5db8:d822"]
+)
+def test_public_addresses_will_do(address: str) -> None:
+    assert AllowList(["a.example:443"]).addresses(https("a.example"), [address]) == (address,)
+
+
+def test_addresses_that_are_listed_will_do_for_their_port() -> None:
+    allow = AllowList(["a.example:*", "10.0.0.0/8:443"])
+    assert allow.addresses(https("a.example"), ["127.0.0.1", "10.1.1.1", PUBLIC]) == ("10.1.1.1", PUBLIC)
+    with pytest.raises(DestinationRefusedError):
+        allow.addresses(https("a.example", 444), ["10.1.1.1"])
+
+
+def test_a_name_that_resolves_to_nothing_is_refused() -> None:
+    with pytest.raises(DestinationRefusedError, match="nothing"):
+        AllowList(["a.example:*"]).addresses(https("a.example"), [])
+
+
+def test_localhost_is_this_machine_and_nothing_else() -> None:
+    allow = AllowList(["http://localhost:8080"])
+    there = Destination("http", "localhost", 8080)
+    allow.check(there)
+    assert allow.addresses(there, ["::1", "127.0.0.1", "10.0.0.1", PUBLIC]) == ("::1", "127.0.0.1")
+    with pytest.raises(DestinationRefusedError):
+        AllowList(["*.example:*", "localhost:1"]).addresses(https("a.example"), ["127.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "*:443",
+        "a*:443",
+        "*.:443",
+        "a.*:443",
+        "ftp://a:1",
+        "a b:1",
+        "10.0.0.1/8:1",
+        "[::1:1",
+        "::1:1",
+        "a/b:1",
+        "1.2.3:1",
+        "a..b:1",
+    ],
+)
+def test_what_is_no_pattern_is_refused_by_name(pattern: str) -> None:
+    with pytest.raises(ValueError, match="none: ") as raised:
+        AllowList(["good.example:443", pattern, "bad"])
+    assert repr(pattern) in str(raised.value)
+    assert "'bad'" in str(raised.value)
+
+
+@given(st.ip_addresses())
+def test_no_name_leads_to_an_address_that_is_not_global(address: object) -> None:
+    allow = AllowList(["a.example:443"])
+    try:
+        allowed = allow.addresses(https("a.example"), [str(address)])
+    except DestinationRefusedError:
+        return
+    assert allowed == (str(address),)
+    assert getattr(address, "ipv4_mapped", None) or address.is_global or str(address).startswith(("64:ff9b::", "2002:"))  # type: ignore[attr-defined]
+
+
+def test_a_destination_reads_as_a_url() -> None:
+    assert [str(https("a")), str(https("::1", 8))] == ["https://a:443", "https://[::1]:8"]
