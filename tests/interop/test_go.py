@@ -32,7 +32,7 @@ from tests.protocol.loopback import Switch, served
 from tests.protocol.services import Payment, PaymentsHandler, Receipt
 
 # The first build on a machine fetches and compiles what the peers are made of.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ONCE = RetryPolicy(attempts=1)
 LINK = Link(url="https://orders.example/records/1?a=b", type="orders.Record")
