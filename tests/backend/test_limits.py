@@ -20,12 +20,16 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.update.v1 import Input, Meta, Request
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
+    PauseActivityExecutionRequest,
     PollActivityTaskQueueRequest,
     PollNexusTaskQueueRequest,
     PollWorkflowTaskQueueRequest,
     QueryWorkflowRequest,
+    ResetActivityExecutionRequest,
     RespondActivityTaskCompletedByIdRequest,
     SignalWorkflowExecutionRequest,
+    UnpauseActivityExecutionRequest,
+    UpdateActivityExecutionOptionsRequest,
     UpdateTaskQueueConfigRequest,
     UpdateWorkflowExecutionRequest,
 )
@@ -188,6 +192,34 @@ async def test_a_name_has_a_thousand_bytes_at_most(
     refused = await refusal(send(orders, workflow_id, queue, workflow_id.ljust(ID_LENGTH + 1, "x")))
     assert refused.code == INVALID
     assert refused.message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        PauseActivityExecutionRequest,
+        UnpauseActivityExecutionRequest,
+        ResetActivityExecutionRequest,
+        UpdateActivityExecutionOptionsRequest,
+    ],
+)
+@pytest.mark.parametrize(
+    ("field", "named"), [("activity_id", "activity ID"), ("identity", "identity"), ("request_id", "request ID")]
+)
+async def test_a_name_in_a_call_that_controls_an_activity_has_a_thousand_bytes_at_most(
+    orders: Namespace, workflow_id: str, queue: str, kind: Any, field: str, named: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    call = getattr(orders.service, kind.__name__.removesuffix("Request"))
+
+    def request(size: int) -> Any:
+        fields = {"activity_id": "none", field: "x" * size}
+        return kind(namespace=orders.name, workflow_id=workflow_id, **fields)
+
+    refused = await refusal(call(request(ID_LENGTH + 1)))
+    assert (refused.code, refused.message) == (INVALID, f"{named} exceeds length limit. Length=1001 Limit=1000")
+    under = await refusal(call(request(ID_LENGTH)))
+    assert "exceeds length limit" not in under.message
 
 
 async def test_a_length_is_counted_in_bytes(orders: Namespace, workflow_id: str, queue: str) -> None:

@@ -77,8 +77,8 @@ HEAD = """# What the embedded backend does of Temporal's API
 
 It behaves like a Temporal server 1.32, as far as the tables say; the same tests run against both. A call that is
 refused answers UNIMPLEMENTED with its name, and so does a request that sets a field which would not be honoured.
-The text of a refusal, of a failed workflow task and of a termination begins with the real server's own; what is added
-(which thing, how large, what limit) follows it.
+Where something is refused for a limit, a name or what is missing, the text, also that of the failed workflow task and
+of the termination, begins with the real server's own; what is added (which thing, how large, what limit) follows it.
 Made by
 `python -m tests.house.compatibility docs/compatibility.md`, from the tables that the backend itself works with.
 """

@@ -137,8 +137,8 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
         priority=request.priority if request.HasField("priority") else None,
     )
     options = activity_options.checked(given, request.activity_id, request.activity_type.name, services.limits)
-    _check_length(services, "request ID", request.request_id)
-    _check_length(services, "identity", request.identity)
+    check_length(services, "request ID", request.request_id)
+    check_length(services, "identity", request.identity)
     for policies, field in ((_REUSE, "id_reuse_policy"), (_CONFLICT, "id_conflict_policy")):
         if getattr(request, field) not in policies.values():
             raise invalid_argument(f"unsupported {field}: {getattr(request, field)}")
@@ -180,7 +180,7 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
     namespace_id = services.namespaces.get(namespace).id
     if not activity_id:
         raise invalid_argument("activity ID is required")
-    _check_length(services, "activity ID", activity_id)
+    check_length(services, "activity ID", activity_id)
     if run_id:
         try:
             UUID(run_id)
@@ -195,7 +195,12 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
         raise not_found(f"activity not found for ID: {activity_id}{run}") from None
 
 
-def _check_length(services: Services, field: str, value: str) -> None:
+def check_length(services: Services, field: str, value: str) -> None:
+    """An id of a call about activities is no longer than the limit, in the words that the real server has for those.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
     size = len(value.encode())
     if size > services.limits.ID_LENGTH:
         raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={services.limits.ID_LENGTH}")
@@ -361,8 +366,8 @@ async def terminate(
 async def _to_end(
     services: Services, request: RequestCancelActivityExecutionRequest | TerminateActivityExecutionRequest
 ) -> Resident:
-    _check_length(services, "request ID", request.request_id)
-    _check_length(services, "identity", request.identity)
+    check_length(services, "request ID", request.request_id)
+    check_length(services, "identity", request.identity)
     if len(request.reason.encode()) > services.limits.PAYLOAD_SIZE:
         raise invalid_argument("reason exceeds length limit")
     request.request_id = request.request_id or services.draw.uuid()

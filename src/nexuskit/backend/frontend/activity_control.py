@@ -31,8 +31,8 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend.errors import invalid_argument, unimplemented
-from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_span, check_text
+from nexuskit.backend.frontend import activities, describe
+from nexuskit.backend.frontend.checks import check_span
 from nexuskit.backend.history import activity_control, activity_options
 from nexuskit.backend.history.activity import Pause
 from nexuskit.backend.history.activity_control import ResetRequest, Which
@@ -211,8 +211,14 @@ async def _named(services: Services, request: _Newer) -> tuple[Resident, Which]:
     services.namespaces.get(request.namespace)
     if not request.workflow_id:
         raise unimplemented("Standalone activity operator commands are disabled")
-    check_text("ActivityId", request.activity_id, services.limits)
-    check_text("Identity", request.identity, services.limits, required=False)
+    if not request.activity_id:
+        raise invalid_argument("activity ID is required")
+    for field, value in (
+        ("activity ID", request.activity_id),
+        ("identity", request.identity),
+        ("request ID", request.request_id),
+    ):
+        activities.check_length(services, field, value)
     execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
     resident = await describe.find(services, request.namespace, execution)
     return resident, Which(activity_id=request.activity_id)
