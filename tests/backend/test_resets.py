@@ -359,3 +359,12 @@ async def test_a_history_is_read_from_its_end(orders: Namespace, workflow_id: st
         if not token:
             break
     assert seen == list(reversed(await orders.history(workflow_id)))
+
+
+async def test_an_unknown_way_to_reapply_is_refused(orders: Namespace, workflow_id: str, queue: str) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    refused = await refusal(reset(orders, workflow_id, first, 4, reset_reapply_type=77))
+    # A fault of the caller's; the real server takes it for one of its own.
+    assert refused.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL)
+    assert "unknown reset reapply type: 77" in refused.message or refused.code == grpc.StatusCode.INTERNAL

@@ -32,7 +32,8 @@ async def reset_workflow(
 ) -> ResetWorkflowExecutionResponse:
     """ResetWorkflowExecution. The same request id again gets the run that it made."""
     check_text("RequestId", request.request_id, services.limits)
-    check_text("Identity", request.identity, services.limits, required=False)
+    if request.reset_reapply_type not in ResetReapplyType.values():
+        raise invalid_argument(f"unknown reset reapply type: {request.reset_reapply_type}")
     sent = [_signal(services, request, place) for place in range(len(request.post_reset_operations))]
     engine = services.engine
     base = await describe.find(services, request.namespace, request.workflow_execution)
