@@ -20,10 +20,13 @@ from nexuskit.backend.errors import StartError, StatusError
 from nexuskit.backend.frontend.grpc_server import start_grpc
 from nexuskit.backend.frontend.http_server import HttpServer
 from nexuskit.backend.history.callback import Callback
+from nexuskit.backend.history.nexus_cancellation import NexusCancellation
 from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.matching.workers import Workers
 from nexuskit.backend.namespaces import Namespace, Namespaces, check_name
 from nexuskit.backend.nexus.callbacks import Callbacks
+from nexuskit.backend.nexus.calls import Calls
+from nexuskit.backend.nexus.cancellations import Cancellations
 from nexuskit.backend.nexus.endpoints import Endpoints
 from nexuskit.backend.nexus.operations import Operations
 from nexuskit.backend.nexus.tasks import NexusTasks
@@ -195,7 +198,9 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     engine.endpoints = endpoints.ids
     engine.namespaces = namespaces.ids
     engine.catalogues = namespaces.by_id
-    engine.agenda.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
+    calls = Calls(namespaces, endpoints, nexus_tasks)
+    engine.agenda.effects[NexusOperation.kind] = Operations(engine, calls, key).call
+    engine.agenda.effects[NexusCancellation.kind] = Cancellations(engine, calls).call
     engine.agenda.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
     engine.agenda.effects |= transfers.effects(engine)
     engine.resume(everything.entries, everything.last_execution)

@@ -16,7 +16,6 @@ from temporalio.api.enums.v1 import (
     CallbackState,
     EventType,
     ParentClosePolicy,
-    PendingNexusOperationState,
     PendingWorkflowTaskState,
     TaskQueueKind,
     WorkflowExecutionStatus,
@@ -27,7 +26,6 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import (
     CallbackInfo,
     PendingChildExecutionInfo,
-    PendingNexusOperationInfo,
     PendingWorkflowTaskInfo,
     RequestIdInfo,
     WorkflowExecutionConfig,
@@ -37,14 +35,13 @@ from temporalio.api.workflow.v1 import (
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import pending_activities
+from nexuskit.backend.frontend import pending_activities, pending_operations
 from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.frontend.search_attributes import visible
 from nexuskit.backend.history import callback, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.attach import Attached
 from nexuskit.backend.history.child import Child
-from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.history.state import Root
 from nexuskit.backend.times import duration, timestamp
 
@@ -93,7 +90,7 @@ def _described(services: Services, resident: Resident) -> DescribeWorkflowExecut
         workflow_execution_info=_visible_info(services, info),
         pending_activities=[pending_activities.shown(row, now) for _, row in execution.of(Activity).items()],
         callbacks=[_callback(row, now) for _, row in execution.of(callback.Callback).items()],
-        pending_nexus_operations=[_operation(row, now) for _, row in execution.of(NexusOperation).items()],
+        pending_nexus_operations=pending_operations.shown(execution, now),
         pending_children=[_child(row) for _, row in execution.of(Child).items()],
         workflow_extended_info=WorkflowExecutionExtendedInfo(
             execution_expiration_time=timestamp(info.execution_expiration),
@@ -178,35 +175,6 @@ def _workflow_task(execution: Execution) -> PendingWorkflowTaskInfo | None:
         original_scheduled_time=timestamp(task.original_scheduled_time),
         started_time=timestamp(task.started_time),
         attempt=task.attempt,
-    )
-
-
-def _operation(row: NexusOperation, now: int) -> PendingNexusOperationInfo:
-    state = PendingNexusOperationState
-    if row.started_time:
-        shown = state.PENDING_NEXUS_OPERATION_STATE_STARTED
-    elif row.ready > now:
-        shown = state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
-    else:
-        shown = state.PENDING_NEXUS_OPERATION_STATE_SCHEDULED
-    return PendingNexusOperationInfo(
-        endpoint=row.endpoint,
-        service=row.service,
-        operation=row.operation,
-        operation_id=row.token,
-        operation_token=row.token,
-        schedule_to_close_timeout=duration(row.schedule_to_close),
-        schedule_to_start_timeout=duration(row.schedule_to_start),
-        start_to_close_timeout=duration(row.start_to_close),
-        scheduled_time=timestamp(row.scheduled_time),
-        state=shown,
-        attempt=row.attempt,
-        last_attempt_complete_time=timestamp(row.last_attempt_end),
-        last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-        next_attempt_schedule_time=timestamp(row.ready)
-        if shown == state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
-        else None,
-        scheduled_event_id=row.scheduled_id,
     )
 
 

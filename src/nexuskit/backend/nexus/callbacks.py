@@ -16,6 +16,7 @@ from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TerminatedFail
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import Code, StatusError, not_found
 from nexuskit.backend.history import activity_failures, callback, nexus_operation, standalone, workflow
+from nexuskit.backend.history.attach import Attached
 from nexuskit.backend.history.state import ACTIVITY
 from nexuskit.backend.history.workflow import Outcome
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
@@ -56,7 +57,9 @@ class Callbacks:
             caller = await self._caller(token)
             source = await self._engine.get(waiting.execution)
             named = header(target.header, OPERATION_TOKEN_HEADER)
-            self._complete(caller, token, source, _outcome(source.execution, closing), self._link(source), named)
+            self._complete(
+                caller, token, source, _outcome(source.execution, closing), self._link(source, row.request_id), named
+            )
         except StatusError as error:
             if error.code == Code.UNAVAILABLE:
                 raise
@@ -100,21 +103,20 @@ class Callbacks:
 
         self._engine.run(caller, complete)
 
-    def _link(self, source: Resident) -> Link:
+    def _link(self, source: Resident, request_id: str) -> Link:
+        """To where the run was asked to call back: its start, or the request that was attached to it later."""
         info = source.execution.info
         namespace = self._namespaces.get_by_id(info.namespace_id).name
         if info.archetype == ACTIVITY:
             return Link(activity=Link.Activity(namespace=namespace, activity_id=info.workflow_id, run_id=info.run_id))
-        return Link(
-            workflow_event=Link.WorkflowEvent(
-                namespace=namespace,
-                workflow_id=info.workflow_id,
-                run_id=info.run_id,
-                event_ref=Link.WorkflowEvent.EventReference(
-                    event_id=1, event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
-                ),
-            )
-        )
+        event = Link.WorkflowEvent(namespace=namespace, workflow_id=info.workflow_id, run_id=info.run_id)
+        if source.execution.of(Attached).get(request_id) is not None:
+            event.request_id_ref.request_id = request_id
+            event.request_id_ref.event_type = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_OPTIONS_UPDATED
+        else:
+            event.event_ref.event_id = 1
+            event.event_ref.event_type = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+        return Link(workflow_event=event)
 
     @staticmethod
     def _delivered(tx: Transaction, waiting: Waiting) -> None:

@@ -18,21 +18,18 @@ from nexuskit.backend import tokens
 from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.nexus import failures, links
+from nexuskit.backend.nexus.calls import Calls, Target, milliseconds
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import MILLISECOND, timestamp
+from nexuskit.backend.times import timestamp
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
-    from temporalio.api.nexus.v1 import Endpoint
 
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.nexus_operation import NexusOperation
     from nexuskit.backend.history.transaction import Transaction
-    from nexuskit.backend.namespaces import Namespaces
-    from nexuskit.backend.nexus.endpoints import Endpoints
-    from nexuskit.backend.nexus.tasks import NexusTasks
 
 SYSTEM_CALLBACK_URL = "temporal://system"
 """Where completions of a worker's operations go: into this backend, by their token."""
@@ -75,13 +72,9 @@ Answer = Succeeded | Accepted | Failed | Refused
 class Operations:
     """Takes calls to their handlers."""
 
-    def __init__(
-        self, engine: Engine, namespaces: Namespaces, endpoints: Endpoints, tasks: NexusTasks, key: bytes
-    ) -> None:
+    def __init__(self, engine: Engine, calls: Calls, key: bytes) -> None:
         self._engine = engine
-        self._namespaces = namespaces
-        self._endpoints = endpoints
-        self._tasks = tasks
+        self._calls = calls
         self._key = key
         self._under_way: set[Waiting] = set()
 
@@ -104,7 +97,7 @@ class Operations:
         now = self._engine.clock.now()
         ends = [(end, kind) for end, kind in nexus_operation.deadlines(row) if end]
         until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
-        if until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
+        if ends and until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
             kind = min(ends)[1]
             self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
             return
@@ -114,25 +107,18 @@ class Operations:
         self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
 
     async def _ask(self, resident: Resident, row: NexusOperation, event: HistoryEvent, now: int, until: int) -> Answer:
-        if row.endpoint_id not in self._endpoints.ids.values():
-            return Refused(handler_error(HandlerErrorType.NOT_FOUND, "endpoint not registered"), retryable=False)
-        endpoint = self._endpoints.get(row.endpoint_id)
-        worker = endpoint.spec.target.worker
-        if not self._namespaces.has(worker.namespace):
-            message = f"target namespace {worker.namespace} of endpoint {endpoint.spec.name} is not found"
-            return Refused(handler_error(HandlerErrorType.NOT_FOUND, message), retryable=False)
-        request = self._request(resident, row, event, endpoint, now, until)
-        namespace_id = self._namespaces.get(worker.namespace).id
-        return read_answer(await self._tasks.ask(namespace_id, worker.task_queue, request, until), self._engine.limits)
+        target = self._calls.target(row.endpoint_id)
+        if isinstance(target, Failure):
+            return Refused(target, retryable=False)
+        request = self._request(resident, row, event, target, now, until)
+        return read_answer(await self._calls.ask(target, request, until), self._engine.limits)
 
     def _request(
-        self, resident: Resident, row: NexusOperation, event: HistoryEvent, endpoint: Endpoint, now: int, until: int
+        self, resident: Resident, row: NexusOperation, event: HistoryEvent, target: Target, now: int, until: int
     ) -> Request:
         info = resident.execution.info
-        caller = self._namespaces.get_by_id(info.namespace_id)
         attributes = event.nexus_operation_scheduled_event_attributes
-        headers = dict(attributes.nexus_header)
-        headers["request-timeout"] = milliseconds(until - now)
+        headers = self._calls.headers(attributes.nexus_header, info.namespace_id, until - now)
         time_left = [row.start_to_close] if row.start_to_close else []
         if row.schedule_to_close:
             time_left.append(row.scheduled_time + row.schedule_to_close - now)
@@ -142,7 +128,7 @@ class Operations:
             resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.request_id
         )
         link = Link.WorkflowEvent(
-            namespace=caller.name,
+            namespace=self._calls.namespace(info.namespace_id),
             workflow_id=info.workflow_id,
             run_id=info.run_id,
             event_ref=Link.WorkflowEvent.EventReference(
@@ -153,7 +139,7 @@ class Operations:
             header=headers,
             scheduled_time=timestamp(now),
             capabilities=Request.Capabilities(temporal_failure_responses=True),
-            endpoint=endpoint.spec.name,
+            endpoint=target.endpoint,
             start_operation=StartOperationRequest(
                 service=row.service,
                 operation=row.operation,
@@ -189,11 +175,6 @@ class Operations:
                 nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure, tx.limits))
             case Refused(failure, _):
                 nexus_operation.fail(tx, row, failure)
-
-
-def milliseconds(span: int) -> str:
-    """A span (ns) as Nexus headers write it (specification, "Operation-Timeout"): whole milliseconds, rounded down."""
-    return f"{max(span, 0) // MILLISECOND}ms"
 
 
 def read_answer(answer: Response | Failure, limits: Limits) -> Answer:
