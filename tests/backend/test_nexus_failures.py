@@ -209,6 +209,12 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "a service name that is too long": ({"service": "s" * 1001}, "Service"),
     "an operation name that is too long": ({"operation": "o" * 1001}, "Operation"),
     "a header that is the server's own": ({"headers": {"Request-Timeout": "1s"}}, "Request-Timeout"),
+    "a principal's type": ({"headers": {"Temporal-Principal-Type": "user"}}, "Temporal-Principal-Type"),
+    "a principal's name": ({"headers": {"temporal-principal-name": "root"}}, "temporal-principal-name"),
+    "a redirection": ({"headers": {"xdc-redirection": "true"}}, "xdc-redirection"),
+    "a caller": ({"headers": {"caller-name": "payments"}}, "caller-name"),
+    "a caller's type": ({"headers": {"Caller-Type": "operator"}}, "Caller-Type"),
+    "where a call came from": ({"headers": {"call-initiation": "x"}}, "call-initiation"),
     "headers that are too large": ({"headers": {"a": "b" * 8192}}, "Header"),
     "a timeout below zero": ({"schedule_to_close": -1}, "ScheduleToCloseTimeout"),
 }

@@ -130,6 +130,12 @@ Nexus:
 - A call to an endpoint that is not registered is an operation that failed, unless the
   [configuration](configuration.md) says otherwise (`unknown_endpoint`); there, the workflow task fails for ever.
 - Two endpoints cannot get one name by an update.
+- Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
+  them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace
+  on every call; there, it is what the caller sets.
+- Names of services and operations may hold slashes; there, such a call is NOT_FOUND.
+- A cancellation that waits for the start shows when it was asked for; there, when the operation started.
+- Who answers a cancellation may do so in the newer failure form; there, only who answers a start may.
 
 Task queues, workers, namespaces:
 
