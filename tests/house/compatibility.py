@@ -134,6 +134,10 @@ Nexus:
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace
   on every call; there, it is what the caller sets.
 - Names of services and operations may hold slashes; there, such a call is NOT_FOUND.
+- A call that no worker is there for is not made until one polls, which ends its pause; nobody's absence opens a circuit
+  breaker. There, each attempt waits for a worker, times out, and counts as a failure of the destination.
+- What is blocked by a circuit breaker says whose failures opened it; there, only that it is open.
+- From the second time on that a handler took a call and did not answer in time, the failure says what to do about it.
 - A cancellation that waits for the start shows when it was asked for; there, when the operation started.
 - Who answers a cancellation may do so in the newer failure form; there, only who answers a start may.
 

@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import polls
 from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.history.nexus_operation import polled_queue
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus import failures
 from nexuskit.backend.nexus.tasks import NexusTask
@@ -36,6 +37,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("nexus", namespace.id, request.task_queue.name)
     services.workers.record(namespace.id, request.worker_heartbeat)
+    services.engine.agenda.wake(polled_queue(namespace.id, request.task_queue.name))
     while (taken := await services.engine.tasks.take(destination, until, polls.poller(services, request))) is not None:
         key, task = taken[0], cast("NexusTask", taken[1])
         if not services.nexus_tasks.waits(task):
@@ -44,6 +46,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
         with services.engine.handing(destination, key, task):
             await asyncio.sleep(0)
         if services.nexus_tasks.waits(task):
+            task.taken()
             return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=task.request)
     return PollNexusTaskQueueResponse()
 

@@ -62,6 +62,8 @@ class NexusCancellation(Row, frozen=True, omit_defaults=True):
     last_attempt_end: int = 0
     awaits: str = ""
     """The task queue that nobody polled, as `nexus_operation.polled_queue` writes it; empty if there was somebody."""
+    unmade: int = 0
+    """Attempts that were not made, because nobody was there to be told: they lengthen no pause after the others."""
 
     def index(self, info: Info) -> Index:
         if self.state not in (State.SCHEDULED, State.BACKING_OFF):
@@ -117,6 +119,7 @@ def apply_attempt_failed(state: Execution, record: AttemptFailed) -> None:
             last_failure=record.failure,
             last_attempt_end=record.ended,
             awaits=record.awaits,
+            unmade=row.unmade + bool(record.awaits),
         )
         state.of(NexusCancellation).put(record.scheduled_id, changed)
 
@@ -178,6 +181,7 @@ def fail(tx: Transaction, row: NexusCancellation, failure: Failure) -> None:
 
 def attempt_failed(tx: Transaction, row: NexusCancellation, failure: Failure, awaits: str = "") -> None:
     """The attempt failed and may be repeated, with the pauses of starts."""
-    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt + 1)
+    before = row.unmade if awaits else row.attempt - row.unmade
+    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, before + 1)
     ready = tx.now + tx.draw.jitter(pause)
     tx.note(AttemptFailed(row.scheduled_id, failure.SerializeToString(), tx.now, ready, awaits))

@@ -67,12 +67,25 @@ class NexusOperation(Row, frozen=True, omit_defaults=True):
     last_attempt_end: int = 0
     started_time: int = 0
     token: str = ""
+    awaits: str = ""
+    """The task queue that nobody polled, as `polled_queue` writes it; empty if there was somebody. It is in the index,
+    so that the first who polls there ends the pause, also after a restart.
+    """
+    unmade: int = 0
+    """Attempts that were not made, because nobody was there to be asked: they lengthen no pause after the others."""
+    too_slow: int = 0
+    """Attempts that a handler took and did not answer in time."""
 
     def index(self, info: Info) -> Index:
         due = min(filter(None, (end for end, _ in deadlines(self))), default=0)
         if self.started_time:
             return Index(due=due, stamp=self.attempt)
-        return Index(due, Destination(self.kind, info.namespace_id), self.ready, self.attempt)
+        return Index(due, Destination(self.kind, info.namespace_id, self.awaits), self.ready, self.attempt)
+
+
+def polled_queue(namespace_id: str, queue: str) -> str:
+    """A task queue of whatever namespace, in one word."""
+    return f"{namespace_id}/{queue}"
 
 
 def deadlines(row: NexusOperation) -> list[tuple[int, int]]:
@@ -95,6 +108,8 @@ class AttemptFailed(Record, frozen=True):
     failure: bytes
     ended: int
     ready: int
+    awaits: str = ""
+    too_slow: bool = False
 
 
 # --- what happened
@@ -130,6 +145,7 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
             last_failure=b"",
             last_attempt_end=moment(event.event_time),
             ready=0,
+            awaits="",
         )
         state.of(NexusOperation).put(row.scheduled_id, changed)
         nexus_cancellation.operation_started(state, row.scheduled_id, changed.started_time)
@@ -146,7 +162,14 @@ def apply_attempt_failed(state: Execution, record: AttemptFailed) -> None:
     row = state.of(NexusOperation).get(record.scheduled_id)
     if row is not None:
         changed = msgspec.structs.replace(
-            row, attempt=row.attempt + 1, last_failure=record.failure, last_attempt_end=record.ended, ready=record.ready
+            row,
+            attempt=row.attempt + 1,
+            last_failure=record.failure,
+            last_attempt_end=record.ended,
+            ready=record.ready,
+            awaits=record.awaits,
+            unmade=row.unmade + bool(record.awaits),
+            too_slow=row.too_slow + record.too_slow,
         )
         state.of(NexusOperation).put(row.scheduled_id, changed)
 
@@ -280,11 +303,22 @@ def cancel(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
     workflow_task.schedule(tx)
 
 
-def attempt_failed(tx: Transaction, row: NexusOperation, failure: Failure) -> None:
-    """The attempt failed and may be repeated: the next one waits its pause out, for ever if it must."""
-    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt)
+def attempt_failed(
+    tx: Transaction, row: NexusOperation, failure: Failure, awaits: str = "", *, too_slow: bool = False
+) -> None:
+    """The attempt failed and may be repeated: the next one waits its pause out, for ever if it must.
+
+    Args:
+        tx: the transaction.
+        row: the operation.
+        failure: why.
+        awaits: the queue that nobody polls, as `polled_queue` writes it.
+        too_slow: a handler took it and did not answer in time.
+    """
+    before = row.unmade if awaits else row.attempt - 1 - row.unmade
+    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, before + 1)
     ready = tx.now + tx.draw.jitter(pause)
-    tx.note(AttemptFailed(row.scheduled_id, failure.SerializeToString(), tx.now, ready))
+    tx.note(AttemptFailed(row.scheduled_id, failure.SerializeToString(), tx.now, ready, awaits, too_slow))
 
 
 def time_out(tx: Transaction, row: NexusOperation, kind: int) -> None:

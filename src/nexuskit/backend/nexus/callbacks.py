@@ -19,6 +19,8 @@ from nexuskit.backend.history import activity_failures, callback, nexus_operatio
 from nexuskit.backend.history.attach import Attached
 from nexuskit.backend.history.state import ACTIVITY
 from nexuskit.backend.history.workflow import Outcome
+from nexuskit.backend.nexus.breaker import Verdict
+from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
@@ -34,17 +36,25 @@ if TYPE_CHECKING:
 class Callbacks:
     """Delivers completion callbacks."""
 
-    def __init__(self, engine: Engine, namespaces: Namespaces, key: bytes) -> None:
+    def __init__(self, engine: Engine, namespaces: Namespaces, lanes: Lanes, key: bytes) -> None:
         self._engine = engine
+        self._lanes = lanes
         self._namespaces = namespaces
         self._key = key
 
     async def deliver(self, waiting: Waiting) -> None:
+        """A callback is to be delivered, as soon as its turn comes."""
+        source = await self._engine.get(waiting.execution)
+        row = callback.attempted(source.execution, int(waiting.key), waiting.stamp)
+        if row is not None:
+            self._lanes.enter(lane_of(row, source.execution.info.namespace_id), waiting, self._attempt)
+
+    async def _attempt(self, waiting: Waiting) -> Said:
         """One attempt at a callback, if it still waits for it."""
         source = await self._engine.get(waiting.execution)
         row = callback.attempted(source.execution, int(waiting.key), waiting.stamp)
         if row is None:
-            return
+            return NOTHING_SAID
         target = CallbackProto.FromString(row.callback).nexus
         try:
             if target.url != SYSTEM_CALLBACK_URL:
@@ -66,9 +76,10 @@ class Callbacks:
             failure = Failure(message=error.message, server_failure_info=ServerFailureInfo(non_retryable=True))
             source = await self._engine.get(waiting.execution)
             self._engine.run(source, lambda tx: self._refused(tx, waiting, failure))
-            return
+            return Said(Verdict.WELL)
         # No `await` since the caller's side was settled: both sides are in the same commit group.
         self._engine.run(source, lambda tx: self._delivered(tx, waiting))
+        return Said(Verdict.WELL)
 
     async def _caller(self, token: tokens.CallbackToken) -> Resident:
         """The run that made the call, or the one that goes on where that one was reset.
@@ -129,6 +140,11 @@ class Callbacks:
         row = callback.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is not None:
             callback.refused(tx, row, activity_failures.cut(failure, tx.limits), retryable=False)
+
+
+def lane_of(row: callback.Callback, namespace_id: str) -> Place:
+    """Where a callback of that namespace waits for its turn: beside the others to the same URL."""
+    return Place(callback.Callback.kind, namespace_id, CallbackProto.FromString(row.callback).nexus.url)
 
 
 def _outcome(source: Execution, closing: HistoryEvent) -> Outcome:

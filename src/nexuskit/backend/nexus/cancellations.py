@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TimeoutType
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
-from temporalio.api.nexus.v1 import CancelOperationRequest, Request
+from temporalio.api.nexus.v1 import CancelOperationRequest, Request, Response
 
 from nexuskit.backend.history import activity_failures, nexus_cancellation
 from nexuskit.backend.history.causes import cut_causes
-from nexuskit.backend.history.nexus_operation import NexusOperation, deadlines
+from nexuskit.backend.history.nexus_cancellation import NexusCancellation
+from nexuskit.backend.history.nexus_operation import NexusOperation, deadlines, polled_queue
 from nexuskit.backend.nexus import failures
-from nexuskit.backend.nexus.operations import Refused
+from nexuskit.backend.nexus.calls import Calls, Handler, Target, said
+from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.times import timestamp
 
 if TYPE_CHECKING:
@@ -21,44 +23,52 @@ if TYPE_CHECKING:
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.transaction import Transaction
-    from nexuskit.backend.nexus.calls import Calls, Target
 
 
 class Cancellations:
     """Tells handlers to stop."""
 
-    def __init__(self, engine: Engine, calls: Calls) -> None:
+    def __init__(self, engine: Engine, calls: Calls, lanes: Lanes) -> None:
         self._engine = engine
         self._calls = calls
-        self._under_way: set[Waiting] = set()
+        self._lanes = lanes
 
     async def call(self, waiting: Waiting) -> None:
-        """One attempt at a cancellation, if it still waits for it."""
-        if waiting in self._under_way:
-            return
-        self._under_way.add(waiting)
-        try:
-            await self._call(waiting)
-        finally:
-            self._under_way.discard(waiting)
-
-    async def _call(self, waiting: Waiting) -> None:
+        """A handler is to be told, as soon as its turn comes."""
         resident = await self._engine.get(waiting.execution)
-        scheduled_id = int(waiting.key)
+        operation = self._operation(resident, waiting)
+        if operation is not None:
+            place = Place(NexusCancellation.kind, resident.execution.info.namespace_id, operation.endpoint)
+            self._lanes.enter(place, waiting, self._attempt)
+
+    async def _attempt(self, waiting: Waiting) -> Said:
+        """One attempt at a cancellation, if it still waits for it."""
+        resident = await self._engine.get(waiting.execution)
         operation = self._operation(resident, waiting)
         if operation is None:
-            return
+            return NOTHING_SAID
         now = self._engine.clock.now()
         ends = [(end, kind) for end, kind in deadlines(operation) if end]
         until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
+        target = self._calls.target(operation.endpoint_id)
         if ends and until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
-            too_late = Refused(out_of_time(min(ends)[1]), retryable=False)
-            self._engine.run(resident, lambda tx: self._save(tx, waiting, too_late))
-            return
-        event = await self._engine.event(resident, scheduled_id)
-        refused = await self._ask(resident, operation, event, now, until)
+            target = out_of_time(min(ends)[1])
+        if isinstance(target, Failure):
+            failure = target
+            self._engine.run(resident, lambda tx: self._fail(tx, waiting, failure))
+            return NOTHING_SAID
+        if not self._calls.polled(target):
+            self._engine.run(resident, lambda tx: self._nobody_there(tx, waiting, target))
+            return NOTHING_SAID
+        event = await self._engine.event(resident, operation.scheduled_id)
+        request = self._request(resident, operation, event, target, now, until)
+        reply = await self._calls.ask(target, request, until, lambda: self._waits(waiting))
         resident = await self._engine.get(waiting.execution)
-        self._engine.run(resident, lambda tx: self._save(tx, waiting, refused))
+        if reply.handler == Handler.AWAY:
+            self._engine.run(resident, lambda tx: self._nobody_there(tx, waiting, target))
+        else:
+            self._engine.run(resident, lambda tx: self._save(tx, waiting, reply.answer))
+        return said(resident.execution.info.workflow_id, reply)
 
     @staticmethod
     def _operation(resident: Resident, waiting: Waiting) -> NexusOperation | None:
@@ -67,18 +77,10 @@ class Cancellations:
             return None
         return resident.execution.of(NexusOperation).get(waiting.key)
 
-    async def _ask(
-        self, resident: Resident, operation: NexusOperation, event: HistoryEvent, now: int, until: int
-    ) -> Refused | None:
-        target = self._calls.target(operation.endpoint_id)
-        if isinstance(target, Failure):
-            return Refused(target, retryable=False)
-        request = self._request(resident, operation, event, target, now, until)
-        answer = await self._calls.ask(target, request, until)
-        if not isinstance(answer, Failure):
-            return None
-        cut_causes(answer, self._engine.limits)
-        return Refused(answer, failures.retryable(answer))
+    def _waits(self, waiting: Waiting) -> bool:
+        """Whether the cancellation still waits for that attempt, as far as is known without reading the disk."""
+        resident = self._engine.at_hand(waiting.execution)
+        return resident is None or self._operation(resident, waiting) is not None
 
     def _request(
         self,
@@ -104,16 +106,32 @@ class Cancellations:
         )
 
     @staticmethod
-    def _save(tx: Transaction, waiting: Waiting, refused: Refused | None) -> None:
+    def _nobody_there(tx: Transaction, waiting: Waiting, target: Target) -> None:
+        row = nexus_cancellation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            failure = activity_failures.cut(failures.no_worker(target.queue, target.namespace), tx.limits)
+            awaits = polled_queue(target.namespace_id, target.queue)
+            nexus_cancellation.attempt_failed(tx, row, failure, awaits)
+
+    @staticmethod
+    def _fail(tx: Transaction, waiting: Waiting, failure: Failure) -> None:
+        row = nexus_cancellation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            nexus_cancellation.fail(tx, row, failure)
+
+    @staticmethod
+    def _save(tx: Transaction, waiting: Waiting, answer: Response | Failure) -> None:
         row = nexus_cancellation.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is None:
             return  # the operation has ended meanwhile
-        if refused is None:
+        if not isinstance(answer, Failure):
             nexus_cancellation.complete(tx, row)
-        elif refused.retryable:
-            nexus_cancellation.attempt_failed(tx, row, activity_failures.cut(refused.failure, tx.limits))
+            return
+        cut_causes(answer, tx.limits)
+        if failures.retryable(answer):
+            nexus_cancellation.attempt_failed(tx, row, activity_failures.cut(answer, tx.limits))
         else:
-            nexus_cancellation.fail(tx, row, refused.failure)
+            nexus_cancellation.fail(tx, row, answer)
 
 
 def out_of_time(kind: int) -> Failure:

@@ -17,9 +17,11 @@ from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
 from nexuskit.backend import tokens
 from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
+from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.nexus import failures, links
-from nexuskit.backend.nexus.calls import Calls, Target, milliseconds
+from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
-    from nexuskit.backend.history.nexus_operation import NexusOperation
     from nexuskit.backend.history.transaction import Transaction
 
 SYSTEM_CALLBACK_URL = "temporal://system"
@@ -72,46 +73,63 @@ Answer = Succeeded | Accepted | Failed | Refused
 class Operations:
     """Takes calls to their handlers."""
 
-    def __init__(self, engine: Engine, calls: Calls, key: bytes) -> None:
+    def __init__(self, engine: Engine, calls: Calls, lanes: Lanes, key: bytes) -> None:
         self._engine = engine
         self._calls = calls
+        self._lanes = lanes
         self._key = key
-        self._under_way: set[Waiting] = set()
 
     async def call(self, waiting: Waiting) -> None:
-        """One attempt at a scheduled operation, if it still waits for it."""
-        if waiting in self._under_way:
-            return
-        self._under_way.add(waiting)
-        try:
-            await self._call(waiting)
-        finally:
-            self._under_way.discard(waiting)
-
-    async def _call(self, waiting: Waiting) -> None:
+        """A scheduled operation is to be called, as soon as its turn comes."""
         resident = await self._engine.get(waiting.execution)
-        scheduled_id = int(waiting.key)
-        row = nexus_operation.attempted(resident.execution, scheduled_id, waiting.stamp)
+        row = nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp)
+        if row is not None:
+            place = Place(NexusOperation.kind, resident.execution.info.namespace_id, row.endpoint)
+            self._lanes.enter(place, waiting, self._attempt)
+
+    async def _attempt(self, waiting: Waiting) -> Said:
+        """One attempt at an operation, if it still waits for it."""
+        resident = await self._engine.get(waiting.execution)
+        row = nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp)
         if row is None:
-            return
+            return NOTHING_SAID
         now = self._engine.clock.now()
         ends = [(end, kind) for end, kind in nexus_operation.deadlines(row) if end]
         until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
         if ends and until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
             kind = min(ends)[1]
             self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
-            return
-        event = await self._engine.event(resident, scheduled_id)
-        answer = await self._ask(resident, row, event, now, until)
-        resident = await self._engine.get(waiting.execution)
-        self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
-
-    async def _ask(self, resident: Resident, row: NexusOperation, event: HistoryEvent, now: int, until: int) -> Answer:
+            return NOTHING_SAID
         target = self._calls.target(row.endpoint_id)
         if isinstance(target, Failure):
-            return Refused(target, retryable=False)
+            refused = Refused(target, retryable=False)
+            self._engine.run(resident, lambda tx: self._save(tx, waiting, refused))
+            return NOTHING_SAID
+        if not self._calls.polled(target):
+            self._engine.run(resident, lambda tx: self._nobody_there(tx, waiting, target))
+            return NOTHING_SAID
+        event = await self._engine.event(resident, row.scheduled_id)
         request = self._request(resident, row, event, target, now, until)
-        return read_answer(await self._calls.ask(target, request, until), self._engine.limits)
+        reply = await self._calls.ask(target, request, until, lambda: self._waits(waiting))
+        return await self._answered(waiting, target, reply, until - now)
+
+    def _waits(self, waiting: Waiting) -> bool:
+        """Whether the operation still waits for that attempt, as far as is known without reading the disk."""
+        resident = self._engine.at_hand(waiting.execution)
+        if resident is None:
+            return True
+        return nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp) is not None
+
+    async def _answered(self, waiting: Waiting, target: Target, reply: Reply, timeout: int) -> Said:
+        resident = await self._engine.get(waiting.execution)
+        if reply.handler == Handler.AWAY:
+            self._engine.run(resident, lambda tx: self._nobody_there(tx, waiting, target))
+        elif reply.handler == Handler.TOO_SLOW:
+            self._engine.run(resident, lambda tx: self._too_slow(tx, waiting, reply, timeout))
+        else:
+            answer = read_answer(reply.answer, self._engine.limits)
+            self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
+        return said(resident.execution.info.workflow_id, reply)
 
     def _request(
         self, resident: Resident, row: NexusOperation, event: HistoryEvent, target: Target, now: int, until: int
@@ -156,6 +174,23 @@ class Operations:
         row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is not None:
             nexus_operation.time_out(tx, row, kind)
+
+    @staticmethod
+    def _nobody_there(tx: Transaction, waiting: Waiting, target: Target) -> None:
+        row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            failure = failures.no_worker(target.queue, target.namespace)
+            awaits = nexus_operation.polled_queue(target.namespace_id, target.queue)
+            nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure, tx.limits), awaits)
+
+    @staticmethod
+    def _too_slow(tx: Transaction, waiting: Waiting, reply: Reply, timeout: int) -> None:
+        row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is None or not isinstance(reply.answer, Failure):
+            return
+        times = row.too_slow + 1
+        failure = failures.too_slow(times, timeout) if times >= tx.limits.NEXUS_TOO_SLOW_FROM else reply.answer
+        nexus_operation.attempt_failed(tx, row, failure, too_slow=True)
 
     @staticmethod
     def _save(tx: Transaction, waiting: Waiting, answer: Answer) -> None:
