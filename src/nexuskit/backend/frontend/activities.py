@@ -41,6 +41,7 @@ from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend.checks import check_size
 from nexuskit.backend.frontend.describe import callback_fields
+from nexuskit.backend.frontend.links import check_links
 from nexuskit.backend.frontend.pending_activities import run_state
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.workflows import check_callbacks
@@ -160,13 +161,7 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
 
 def _check_attaching(services: Services, request: StartActivityExecutionRequest) -> None:
     links = [*request.links, *(link for each in request.completion_callbacks for link in each.links)]
-    if len(links) > services.limits.LINKS_PER_REQUEST:
-        raise invalid_argument(
-            f"cannot attach more than {services.limits.LINKS_PER_REQUEST} links per request, got {len(links)}"
-        )
-    for link in links:
-        if link.ByteSize() > services.limits.LINK_SIZE:
-            raise invalid_argument(f"link exceeds allowed size of {services.limits.LINK_SIZE}, got {link.ByteSize()}")
+    check_links(links, services.limits)
     wanted = request.on_conflict_options
     if wanted.attach_completion_callbacks and not wanted.attach_request_id:
         raise invalid_argument("on_conflict_options: attach_completion_callbacks requires attach_request_id to be set")

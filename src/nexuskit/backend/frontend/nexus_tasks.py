@@ -57,6 +57,15 @@ async def complete(
     """RespondNexusTaskCompleted."""
     namespace = services.namespaces.get(request.namespace)
     services.nexus_tasks.settle(_number(request.task_token), namespace.id, request.response)
+    if request.response.start_operation.HasField("async_success"):
+        # The operation has failed because of it; on a real server it is tried again, after the request timeout.
+        success = request.response.start_operation.async_success
+        token = success.operation_token or success.operation_id
+        size, limit = len(token.encode()), services.limits.NEXUS_TOKEN_SIZE
+        if not token:
+            raise invalid_argument("missing operation token in response")
+        if size > limit:
+            raise invalid_argument(f"operation token length exceeds allowed limit ({size}/{limit})")
     return RespondNexusTaskCompletedResponse()
 
 

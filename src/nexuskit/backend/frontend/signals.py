@@ -22,6 +22,7 @@ from nexuskit.backend import starting
 from nexuskit.backend.errors import StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe, workflows
 from nexuskit.backend.frontend.checks import check_size, check_text
+from nexuskit.backend.frontend.links import check_links
 from nexuskit.backend.history import cancel, reuse, signal, start, workflow
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ async def signal_workflow(
     check_text("RequestId", request.request_id, services.limits, required=False)
     check_text("Identity", request.identity, services.limits, required=False)
     check_size("SignalWorkflowExecutionRequest.Input", request.input, services.limits)
+    check_links(request.links, services.limits)
     resident = await describe.find(services, request.namespace, request.workflow_execution)
     sent = signal.Signal(
         name=request.signal_name,
@@ -156,6 +158,7 @@ async def request_cancel(
     """RequestCancelWorkflowExecution: a workflow that was asked before, or has closed, is not asked again."""
     check_text("Identity", request.identity, services.limits, required=False)
     check_text("RequestId", request.request_id, services.limits, required=False)
+    check_links(request.links, services.limits)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
     asked = cancel.CancelRequest(request.reason, request.identity, list(request.links))
     services.engine.run(resident, lambda tx: cancel.request(tx, asked))
@@ -169,6 +172,7 @@ async def terminate(
     """TerminateWorkflowExecution: ended at once, whatever its code would say."""
     check_text("Identity", request.identity, services.limits, required=False)
     check_size("TerminateWorkflowExecutionRequest.Details", request.details, services.limits)
+    check_links(request.links, services.limits)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
     details = request.details if request.HasField("details") else None
 

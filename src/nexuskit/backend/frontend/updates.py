@@ -19,6 +19,7 @@ from nexuskit.backend import conversations
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_size
+from nexuskit.backend.frontend.links import check_links
 from nexuskit.backend.history import update
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
         text = "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
     check_size("UpdateWorkflowExecution.Request", request.request, services.limits)
+    check_links(request.request.links, services.limits)
 
 
 async def perform(

@@ -17,6 +17,7 @@ from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
 from nexuskit.backend.frontend.checks import check_size, check_span, check_text
+from nexuskit.backend.frontend.links import check_links
 from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
@@ -193,6 +194,8 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     if options.attach_completion_callbacks and not options.attach_request_id:
         raise invalid_argument("attaching request ID is required for attaching completion callbacks")
     check_callbacks(services, request)
+    linked = [*request.links, *(link for each in request.completion_callbacks for link in each.links)]
+    check_links(linked, services.limits)
 
 
 def check_callbacks(services: Services, request: StartWorkflowExecutionRequest | StartActivityExecutionRequest) -> None:
