@@ -130,7 +130,7 @@ HONOURED: Mapping[str, str] = {
     "taskqueue.v1.TaskQueue": "name kind",
     "taskqueue.v1.TaskQueueMetadata": "max_tasks_per_second",
     "update.v1.Meta": "update_id identity",
-    "update.v1.Request": "meta input request_id links propagated_nexus_serialization_context",
+    "update.v1.Request": ("meta input request_id links propagated_nexus_serialization_context completion_callbacks"),
     "update.v1.UpdateRef": "workflow_execution update_id",
     "update.v1.WaitPolicy": "lifecycle_stage",
     "workflow.v1.OnConflictOptions": "attach_request_id attach_completion_callbacks attach_links",

@@ -93,6 +93,8 @@ ask a starting workflow get in each other's way; nothing here makes it scarce.
 """
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
+UPDATE_CALLBACKS = 32
+"""Completion callbacks of one update; Temporal's `system.maxCallbacksPerUpdateID`."""
 LINKS_PER_REQUEST = 10
 """Temporal's `frontend.maxlinksPerRequest`."""
 LINKS = 2_000

@@ -108,7 +108,6 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
                 "visibility_archival_uri",
             }
         ),
-        "Request": frozenset({"completion_callbacks"}),
         "RespondWorkflowTaskCompletedRequest": frozenset({"intermediate_page", "page_number", "versioning_behavior"}),
         "RespondWorkflowTaskFailedRequest": frozenset({"messages"}),
         "SignalWithStartWorkflowExecutionRequest": frozenset({"time_skipping_config", "versioning_override"}),

@@ -182,7 +182,10 @@ def _workflow_task(execution: Execution) -> PendingWorkflowTaskInfo | None:
 
 def _callback(services: Services, info: Info, row: callback.Callback, now: int) -> CallbackInfo:
     shown = CallbackInfo(request_id=row.request_id, **callback_fields(services.lanes, info.namespace_id, row, now))
-    shown.trigger.workflow_closed.SetInParent()
+    if row.update_id:
+        shown.trigger.update_workflow_execution_completed.update_id = row.update_id
+    else:
+        shown.trigger.workflow_closed.SetInParent()
     return shown
 
 

@@ -20,6 +20,7 @@ from nexuskit.backend.errors import Code, StatusError, invalid_argument, invaria
 from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_size
 from nexuskit.backend.frontend.links import check_links
+from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import update
 
 if TYPE_CHECKING:
@@ -76,7 +77,11 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
         text = "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
     check_size("UpdateWorkflowExecution.Request", request.request, services.limits)
-    check_links(request.request.links, services.limits)
+    callbacks = request.request.completion_callbacks
+    check_links([*request.request.links, *(link for each in callbacks for link in each.links)], services.limits)
+    if callbacks and not request.request.request_id:
+        raise invalid_argument("invalid *update.Request: request_id is required when completion_callbacks are set")
+    check_callbacks(services, request.request)
 
 
 async def perform(

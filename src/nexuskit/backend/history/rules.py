@@ -153,6 +153,7 @@ RULES = Rules(
         start.Requested: start.apply_requested,
         update.Admitted: update.apply_admitted,
         update.Gone: update.apply_gone,
+        update.Joined: update.apply_joined,
         update.Sent: update.apply_sent,
         workflow_task.Discarded: workflow_task.apply_discarded,
         workflow_task.Dropped: workflow_task.apply_dropped,

@@ -72,7 +72,7 @@ def apply_closed(state: Execution, event: HistoryEvent) -> None:
         if not row.outlives or row.volatile:
             state.of(type(row)).remove(key)
     if info.new_run_id or left:
-        callback.apply_handed_on(state)
+        callback.apply_handed_on(state, info.close_time, reset=left)
     else:
         callback.apply_closed(state, info.close_time)
         child.apply_child_closed(state, info.close_time)
