@@ -196,8 +196,12 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     if options.attach_completion_callbacks and not options.attach_request_id:
         raise invalid_argument("attaching request ID is required for attaching completion callbacks")
     check_callbacks(services, request)
-    linked = [*request.links, *(link for each in request.completion_callbacks for link in each.links)]
-    check_links(linked, services.limits)
+    by_callbacks = [link for each in request.completion_callbacks for link in each.links]
+    # A handler's SDK sends the caller's links with its callback and beside it; they are shown once.
+    beside = [link for link in request.links if link not in by_callbacks]
+    del request.links[:]
+    request.links.extend(beside)
+    check_links([*beside, *by_callbacks], services.limits)
 
 
 def check_callbacks(
