@@ -159,6 +159,18 @@ def test_an_unknown_endpoint_is_a_failed_operation_and_the_workflow_goes_on() ->
     assert cause.nexus_handler_failure_info.type == "NOT_FOUND"
 
 
+def test_an_unknown_endpoint_fails_the_workflow_task_where_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNKNOWN_ENDPOINT", "fail_task")
+    world = World()
+    world.start()
+    outcome = world.turn(schedule_operation("nowhere"))
+    assert outcome.error is not None
+    assert "endpoint 'nowhere' not found" in outcome.error.message
+    failed = world.history[3].workflow_task_failed_event_attributes
+    assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES
+    assert len(world.execution.of(NexusOperation)) == 0
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
