@@ -337,6 +337,22 @@ async def test_the_original_options_can_be_restored(
     await finish(orders, queue)
 
 
+async def test_an_empty_mask_changes_nothing(orders: Namespace, workflow_id: str, queue: str) -> None:
+    await scheduled(orders, workflow_id, queue)
+    answer = await orders.service.UpdateActivityOptions(
+        UpdateActivityOptionsRequest(
+            namespace=orders.name,
+            execution=WorkflowExecution(workflow_id=workflow_id),
+            id="reserve",
+            activity_options=ActivityOptions(heartbeat_timeout=duration(3)),
+            update_mask=FieldMask(),
+        )
+    )
+    assert answer.activity_options.start_to_close_timeout == duration(30)
+    assert answer.activity_options.heartbeat_timeout == duration(0)
+    await finish(orders, queue)
+
+
 @pytest.mark.parametrize(
     ("options", "paths", "message"),
     [

@@ -264,7 +264,7 @@ async def test_a_start_offers_everything_that_must_happen_next(tmp_path: Path) -
         assert (await take(made, WORK)).execution == 3
         assert [waiting.execution for waiting in calls.made] == [4]
         assert [waiting.execution for waiting in callbacks.made] == [5]
-        assert made.engine._residents == {}  # nothing had to be read for that
+        assert not made.engine._residents.in_use()  # nothing had to be read for that
         await pass_time(made, 60 * SECOND)
         assert "timer_fired" in await made.event_names(2)
     finally:

@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import ActivityType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest
 
-from nexuskit.backend import limits, serve
+from nexuskit.backend import limits, serve, times
 from nexuskit.backend.configuration import FIXED, Kind, configured, kind, settable
 from nexuskit.backend.errors import StartError
 from nexuskit.backend.settings import DEFAULTS
@@ -53,12 +53,18 @@ def test_numbers_sizes_times_and_factors() -> None:
         made.ID_LENGTH = 5
 
 
+def test_limits_of_grpc_fit_into_its_numbers() -> None:
+    assert configured({"limits": {"grpc_calls_waiting": 5}}).GRPC_CALLS_WAITING == 5
+    assert "more than anybody has" not in refused({"limits": {"grpc_calls_waiting": "5 s"}})
+    assert "no more than anybody has" in refused({"limits": {"grpc_message_size": 2**31}})
+
+
 def test_every_limit_can_be_set() -> None:
     for name in settable():
         default = getattr(limits, name)
         value = f"{default // 1_000_000} ms" if kind(name) is Kind.TIME else default
         assert getattr(configured({"limits": {name.lower(): value}}), name) == default, name
-    names = {name for name in vars(limits) if name.isupper()} - {"HOUR", "SECOND", "MILLISECOND", "UNKNOWN_ENDPOINT"}
+    names = {name for name in vars(limits) if name.isupper()} - {*vars(times), "UNKNOWN_ENDPOINT"}
     assert {*settable(), *FIXED} == names
 
 
@@ -116,7 +122,7 @@ async def test_two_backends_in_one_process_have_limits_of_their_own() -> None:
         await there.start("order", "queue", input=big)
         assert "at most 1000" in (await refusal(here.start("order", "queue", input=big))).message
         await there.start("o" * 41, "queue")
-        assert "at most 40" in (await refusal(here.start("o" * 41, "queue"))).message
+        assert "(41/40)" in (await refusal(here.start("o" * 41, "queue"))).message
 
 
 async def test_an_activity_that_stands_alone_keeps_to_the_limits_of_its_backend() -> None:

@@ -46,6 +46,9 @@ def due(started: HistoryEvent) -> datetime:
         ("0 0 1 */2 *", lambda at: (at.day, at.hour, at.month % 2) == (1, 0, 1)),
         ("0 0 * * MON", lambda at: at.weekday() == 0),
         ("0 0 * * 0", lambda at: at.weekday() == 6),
+        ("0 0 */2 * TUE", lambda at: at.day % 2 == 1 or at.weekday() == 1),
+        ("0 0 */1 * TUE", lambda at: at.weekday() == 1),
+        ("+5,,5/30 * * * ?", lambda at: at.minute in (5, 35)),
         ("@every 1h30m", lambda at: True),
     ],
 )
@@ -177,7 +180,8 @@ async def test_a_cancel_request_cuts_the_pause_before_a_run_short(
 @pytest.mark.parametrize(
     "schedule",
     ["nonsense", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "@every", "@every x",
-     "@sometimes", "CRON_TZ=Mars/Olympus * * * * *", "*/0 * * * *"],
+     "@sometimes", "CRON_TZ=Mars/Olympus * * * * *", "*/0 * * * *", "0 12 * * 7", "0 0 * * 0-7", "5-1 * * * *",
+     "0 12 L * *", "0 12 1W * *", "0 0 * * 1#2", "@every 1h ", " @daily", "-5 * * * *", "1_0 * * * *"],
 )  # fmt: skip
 async def test_a_schedule_that_cannot_be_read_is_refused(
     orders: Namespace, workflow_id: str, queue: str, schedule: str

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Memo, Payload
 
 from nexuskit.backend import limits
 from nexuskit.backend.engine import Resident
@@ -121,10 +122,10 @@ async def test_a_run_is_found_by_its_names_in_its_own_namespace_alone(backend: O
             del first, second
             forget(backend)
         assert [(await engine.find(NAMESPACE, "order", run)).execution.id for run in ("", *runs)] == [2, 1, 2]
-        await not_found(engine.find("other", "order"), "'order'")
+        await not_found(engine.find("other", "order"), "for ID: order")
         await not_found(engine.find("other", "order", runs[0]), runs[0])
-        await not_found(engine.find(NAMESPACE, "another", runs[0]), "'another'")
-        await not_found(engine.find(NAMESPACE, "order", "another"), "run another")
+        await not_found(engine.find(NAMESPACE, "another", runs[0]), 'ID "another"')
+        await not_found(engine.find(NAMESPACE, "order", "another"), 'run ID "another"')
 
 
 async def test_a_run_that_starts_while_the_disk_is_asked_is_the_current_one(backend: Orders) -> None:
@@ -169,6 +170,22 @@ async def test_the_least_recently_used_leave_the_cache(
     assert 60 in there
     assert there[1:] == list(range(61 - len(there) + 1, 61))
     assert 20 < len(there) <= 40
+    assert loads == []
+
+
+async def test_large_ones_leave_the_cache_before_they_are_many(
+    backend: Orders, loads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CACHED_SIZE", 1_000_000)
+    memo = Memo(fields={"note": Payload(data=b"x" * 100_000)})
+    for number in range(20):
+        backend.start(f"order-{number}", memo=memo)
+        await backend.idle()
+    gc.collect()
+    there = [number for number in range(1, 21) if backend.engine.at_hand(number) is not None]
+    assert there == list(range(21 - len(there), 21))
+    # Each is there with its memo, and with its started event, which has the memo too.
+    assert 3 <= len(there) <= 5
     assert loads == []
 
 

@@ -14,6 +14,7 @@ from temporalio.api.enums.v1 import (
     EventType,
     SignalExternalWorkflowExecutionFailedCause,
 )
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.history.v1 import HistoryEvent
 
 from tests.support.raw import Namespace, refusal
@@ -264,6 +265,25 @@ async def test_what_names_no_workflow_fails_the_workflow_task(pair: Pair, comman
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.names(says)
     await pair.told(EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        signal_external("target", "paid", namespace="no-such-team"),
+        cancel_external("target", namespace="no-such-team"),
+        start_child("child", "queue", namespace="no-such-team"),
+    ],
+    ids=["signal", "cancel", "child"],
+)
+async def test_what_names_an_unknown_namespace_is_refused_and_the_task_stays(pair: Pair, command: Command) -> None:
+    await pair.orders.start(pair.sender, pair.queue)
+    task = await pair.orders.poll_workflow_task(pair.queue)
+    refused = await refusal(pair.orders.complete_workflow_task(task, command))
+    assert (refused.code, refused.message) == (grpc.StatusCode.NOT_FOUND, "Namespace no-such-team is not found.")
+    assert refused.detail(NamespaceNotFoundFailure).namespace == "no-such-team"
+    await pair.orders.complete_workflow_task(task, complete_workflow())
+    assert event_names(await pair.orders.history(pair.sender))[-1] == "WORKFLOW_EXECUTION_COMPLETED"
 
 
 @pytest.mark.parametrize("how", ["signal", "cancel"])

@@ -8,8 +8,10 @@ import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, HistoryEventFilterType
 from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryResponse,
+    GetWorkflowExecutionHistoryReverseRequest,
 )
 
 from tests.support.raw import Namespace, refusal
@@ -38,6 +40,38 @@ async def test_pages_together_are_the_whole_history(orders: Namespace, workflow_
     assert len(pages) > 1
     assert [event.event_id for event in events] == list(range(1, 15))
     assert events == await orders.history(workflow_id)
+
+
+@pytest.mark.parametrize("size", [-1, -1000])
+async def test_a_page_of_less_than_nothing_is_one_of_the_usual_size(
+    orders: Namespace, workflow_id: str, queue: str, size: int
+) -> None:
+    await orders.start(workflow_id, queue)
+    (page,) = [page async for page in orders.history_pages(workflow_id, page_size=size)]
+    assert len(page) == 2
+    backwards = await orders.service.GetWorkflowExecutionHistoryReverse(
+        GetWorkflowExecutionHistoryReverseRequest(
+            namespace=orders.name, execution=WorkflowExecution(workflow_id=workflow_id), maximum_page_size=size
+        )
+    )
+    assert [event.event_id for event in backwards.history.events] == [2, 1]
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server terminates it first, and shows that
+async def test_a_long_poll_for_a_run_that_is_deleted_meanwhile_names_it(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    run_id = await orders.start(workflow_id, queue)
+    execution = WorkflowExecution(workflow_id=workflow_id, run_id=run_id)
+    waiting = asyncio.ensure_future(refusal(orders.close_event(workflow_id, run_id)))
+    await orders.describe(workflow_id)  # the poll is at the server before this is answered
+    await orders.service.DeleteWorkflowExecution(
+        DeleteWorkflowExecutionRequest(namespace=orders.name, workflow_execution=execution)
+    )
+    refused = await waiting
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+    says = f"Workflow execution history not found. It was that of workflow {workflow_id!r}, run {run_id}."
+    assert refused.message == says
 
 
 async def test_pages_belong_to_the_run_that_the_first_was_read_from(

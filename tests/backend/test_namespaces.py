@@ -120,6 +120,29 @@ async def test_a_name_may_have_a_thousand_bytes_and_no_more(orders: Namespace, u
     assert "length" in refused.message
 
 
+@pytest.mark.parametrize("begins", ["a team ", "-team", "tëam/", "team:", "'team'", '"', "%2f", ".."])
+async def test_a_name_may_hold_whatever_can_be_printed(
+    orders: Namespace, unique: Callable[[str], str], begins: str
+) -> None:
+    name = begins + unique("team")
+    await orders.service.RegisterNamespace(register_request(name))
+    assert (await describe(orders, name)).namespace_info.name == name
+
+
+async def test_the_servers_own_name_is_taken(orders: Namespace) -> None:
+    refused = await refusal(orders.service.RegisterNamespace(register_request("temporal-system")))
+    assert refused.code == grpc.StatusCode.ALREADY_EXISTS
+    assert refused.message.startswith('Namespace "temporal-system" already exists')
+    refused.detail(NamespaceAlreadyExistsFailure)
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server takes it
+async def test_a_name_that_cannot_be_printed_is_refused(orders: Namespace) -> None:
+    refused = await refusal(orders.service.RegisterNamespace(register_request("te\nam")))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert r"'te\nam' is not a valid name" in refused.message
+
+
 async def test_an_unknown_namespace_is_not_found_by_name(orders: Namespace) -> None:
     refused = await refusal(describe(orders, "no-such-team"))
     assert refused.code == grpc.StatusCode.NOT_FOUND

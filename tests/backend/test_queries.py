@@ -10,7 +10,6 @@ from temporalio.api.enums.v1 import (
     QueryRejectCondition,
     QueryResultType,
     WorkflowExecutionStatus,
-    WorkflowTaskFailedCause,
 )
 from temporalio.api.errordetails.v1 import QueryFailedFailure, ResourceExhaustedFailure, WorkflowNotReadyFailure
 from temporalio.api.query.v1 import WorkflowQuery, WorkflowQueryResult
@@ -19,7 +18,6 @@ from temporalio.api.workflowservice.v1 import (
     QueryWorkflowRequest,
     QueryWorkflowResponse,
     RespondQueryTaskCompletedRequest,
-    RespondWorkflowTaskFailedRequest,
     ShutdownWorkerRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
@@ -307,13 +305,7 @@ async def test_a_workflow_whose_task_keeps_failing_is_not_asked(
     await orders.start(workflow_id, queue)
     for _ in range(2):
         task = await orders.poll_workflow_task(queue)
-        await orders.service.RespondWorkflowTaskFailed(
-            RespondWorkflowTaskFailedRequest(
-                namespace=orders.name,
-                task_token=task.task_token,
-                cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-            )
-        )
+        await orders.fail_workflow_task(task)
     refused = await refusal(ask(orders, workflow_id))
     assert (refused.code, refused.message) == (
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -371,6 +363,23 @@ async def test_a_query_leaves_the_queue_of_a_worker_that_shuts_down(
     await orders.service.ShutdownWorker(ShutdownWorkerRequest(namespace=orders.name, sticky_task_queue=own))
     task = await orders.poll_workflow_task(queue)
     await answer(orders, task, "a book")
+    assert value_of((await asked).query_result.payloads[0]) == "a book"
+
+
+async def test_queries_that_wait_for_a_task_fit_into_one_message(
+    orders: Namespace, waiting: str, queue: str, embedded_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BUFFERED_QUERIES_SIZE", 200)
+    await signal(orders, waiting)
+    task = await orders.poll_workflow_task(queue)
+    large = WorkflowQuery(query_type="items", query_args=payloads("x" * 80))
+    asked = begin(orders, waiting, query=large)
+    await asyncio.wait([asked], timeout=0.1)
+    refused = await refusal(ask(orders, waiting, query=large))
+    assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.message.startswith("consistent query buffer is full")
+    await orders.complete_workflow_task(task, complete_workflow())
+    await answer(orders, await orders.poll_workflow_task(queue), "a book")
     assert value_of((await asked).query_result.payloads[0]) == "a book"
 
 

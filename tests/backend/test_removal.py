@@ -286,8 +286,7 @@ async def test_a_run_that_is_deleted_in_the_group_that_made_it_leaves_nothing(ke
 async def test_a_run_that_was_being_read_when_it_was_deleted_does_not_come_back(kept: Kept) -> None:
     resident = await kept.closed()
     number = resident.execution.id
-    kept.engine._residents.clear()
-    kept.engine._alive.clear()
+    kept.engine._residents.drop(number)
     reading = asyncio.ensure_future(kept.engine.get(number))
     await asyncio.sleep(0)
     kept.remover.delete(resident)

@@ -287,6 +287,42 @@ async def test_an_upsert_over_the_limit_ends_the_workflow(shop: Namespace, workf
     assert event_names([await shop.close_event(workflow_id)]) == ["WORKFLOW_EXECUTION_TERMINATED"]
 
 
+JSON = {"encoding": b"json/plain"}
+SHAPES: dict[str, tuple[str, Payload, bool]] = {
+    "a list of keywords": ("Tags", Payload(metadata=JSON, data=b'["big"]'), True),
+    "one keyword for a list": ("Tags", Payload(metadata=JSON, data=b'"big"'), False),
+    "one keyword": ("Customer", Payload(metadata=JSON, data=b'"ada"'), True),
+    "a list of one": ("Customer", Payload(metadata=JSON, data=b'["ada"]'), True),
+    "a list of two for one keyword": ("Customer", Payload(metadata=JSON, data=b'["ada", "eve"]'), False),
+    "a list with a null": ("Customer", Payload(metadata=JSON, data=b'["ada", null]'), False),
+    "a null": ("Customer", Payload(metadata=JSON, data=b"null"), True),
+    "a null of another encoding": ("Customer", Payload(metadata={"encoding": b"binary/null"}), True),
+    "no encoding": ("Customer", Payload(data=b'"ada"'), False),
+    "a null without encoding": ("Customer", Payload(data=b"null"), False),
+    "bytes": ("Customer", Payload(metadata={"encoding": b"binary/plain"}, data=b'"ada"'), False),
+    "what is not UTF-8": ("Customer", Payload(metadata=JSON, data=b'"\xff"'), True),
+    "half a surrogate pair": ("Customer", Payload(metadata=JSON, data=b'"\\ud800"'), True),
+    "a whole number": ("Amount", Payload(metadata=JSON, data=b"2"), True),
+    "a fraction of nought": ("Amount", Payload(metadata=JSON, data=b"2.0"), False),
+    "a time": ("ShipBy", Payload(metadata=JSON, data=b'"2026-03-04T05:06:07Z"'), True),
+    "a date": ("ShipBy", Payload(metadata=JSON, data=b'"2026-03-04"'), False),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "fits"), SHAPES.values(), ids=SHAPES.keys())
+async def test_a_value_has_the_shape_of_its_attribute(
+    shop: Namespace, workflow_id: str, queue: str, name: str, value: Payload, fits: bool
+) -> None:
+    started = shop.start(workflow_id, queue, search_attributes=SearchAttributes(indexed_fields={name: value}))
+    if fits:
+        await started
+        await shop.terminate(workflow_id)
+    else:
+        refused = await refusal(started)
+        assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.message.startswith(f"invalid value for search attribute {name} of type ")
+
+
 async def test_an_attribute_that_is_removed_is_not_shown_and_not_found(
     orders: Namespace, server: Server, unique: Callable[[str], str], workflow_id: str, queue: str
 ) -> None:

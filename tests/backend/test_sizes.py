@@ -81,7 +81,7 @@ async def test_what_is_pending_may_have_so_many_bytes(backend: Orders, monkeypat
     with pytest.raises(StatusError, match="Workflow mutable state size exceeds limit"):
         beat(10_001)
     assert not resident.execution.info.running
-    assert resident.execution.pending_size() == 0
+    assert resident.execution.size() == 0
 
 
 async def test_a_run_that_would_begin_too_large_never_begins(backend: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,8 +101,8 @@ async def test_the_size_of_what_is_pending_is_the_same_after_it_was_read_from_di
     await backend.idle()
     read = await backend.engine.store.reader.execution(resident.execution.id)
     assert read is not None
-    assert read.pending_size() == resident.execution.pending_size() > 0
+    assert read.size() == resident.execution.size() > 0
 
 
 def test_an_empty_execution_weighs_nothing() -> None:
-    assert Execution(1, Info("ns", "order", "run")).pending_size() == 0
+    assert Execution(1, Info("ns", "order", "run")).size() == 0

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import grpc.aio
+import pytest
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     GetClusterInfoRequest,
@@ -31,6 +32,38 @@ async def test_system_info_names_a_version_and_what_the_server_can_do(orders: Na
     assert info.capabilities.encoded_failure_attributes
     assert info.capabilities.internal_error_differentiation
     assert info.capabilities.activity_failure_include_heartbeat
+    assert info.capabilities.upsert_memo
+    assert info.capabilities.count_group_by_execution_status
+    assert info.capabilities.eager_workflow_start
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server serves more
+async def test_nothing_is_announced_that_is_not_served(orders: Namespace) -> None:
+    info = await orders.service.GetSystemInfo(GetSystemInfoRequest())
+    assert not info.capabilities.supports_schedules
+    assert not info.capabilities.server_scaled_deployments
+    described = await orders.service.DescribeNamespace(DescribeNamespaceRequest(namespace=orders.name))
+    announced = {field.name for field, _ in described.namespace_info.capabilities.ListFields()}
+    assert announced == {
+        "eager_workflow_start",
+        "sync_update",
+        "async_update",
+        "worker_heartbeats",
+        "worker_poll_complete_on_shutdown",
+        "standalone_activities",
+        "standalone_activity_start_delay",
+    }
+
+
+async def test_a_namespace_announces_what_it_can_do(orders: Namespace) -> None:
+    described = await orders.service.DescribeNamespace(DescribeNamespaceRequest(namespace=orders.name))
+    capabilities = described.namespace_info.capabilities
+    assert capabilities.eager_workflow_start
+    assert capabilities.standalone_activities
+    assert capabilities.standalone_activity_start_delay
+    assert capabilities.sync_update
+    assert capabilities.async_update
+    assert capabilities.worker_heartbeats
 
 
 async def test_cluster_info_names_the_cluster_and_its_version(orders: Namespace) -> None:

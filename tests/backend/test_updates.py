@@ -7,13 +7,13 @@ from typing import Any
 import grpc
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import EventType, UpdateWorkflowExecutionLifecycleStage
 from temporalio.api.errordetails.v1 import ResourceExhaustedFailure, WorkflowNotReadyFailure
+from temporalio.api.protocol.v1 import Message
 from temporalio.api.update.v1 import Input, Meta, Request, UpdateRef, WaitPolicy
 from temporalio.api.workflowservice.v1 import (
     PollWorkflowExecutionUpdateRequest,
     PollWorkflowTaskQueueResponse,
-    RespondWorkflowTaskFailedRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
     UpdateWorkflowExecutionRequest,
@@ -284,13 +284,7 @@ async def test_a_failed_speculative_task_is_in_history_and_the_update_comes_agai
 ) -> None:
     asked = begin(orders, waiting)
     task = await orders.poll_workflow_task(queue)
-    await orders.service.RespondWorkflowTaskFailed(
-        RespondWorkflowTaskFailedRequest(
-            namespace=orders.name,
-            task_token=task.task_token,
-            cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-        )
-    )
+    await orders.fail_workflow_task(task)
     task = await orders.poll_workflow_task(queue)
     assert task.attempt == 2
     await accept_and_complete(orders, task)
@@ -314,16 +308,33 @@ async def test_a_failed_task_of_a_worker_with_the_workflow_in_its_cache_does_not
     polling = await orders.begin_sticky_poll(own, queue)
     await orders.complete_workflow_task(task, start_timer("t", 0.01), sticky=sticky_queue(own, queue))
     task = await polling
-    await orders.service.RespondWorkflowTaskFailed(
-        RespondWorkflowTaskFailedRequest(
-            namespace=orders.name,
-            task_token=task.task_token,
-            cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
-        )
-    )
+    await orders.fail_workflow_task(task)
     task = await orders.poll_workflow_task(queue)
     assert task.attempt == 1
     assert event_names(task.history.events)[-3:] == ["WORKFLOW_TASK_FAILED", *TURN[:2]]
+
+
+async def test_a_message_that_is_there_twice_fails_the_task(orders: Namespace, waiting: str, queue: str) -> None:
+    asked = begin(orders, waiting)
+    task = await orders.poll_workflow_task(queue)
+    accepted, done = acceptance(task.messages[0]), response("one")
+    messages = [accepted, done, accepted, done]
+    refused = await refusal(orders.complete_workflow_task(task, place_of(accepted), place_of(done), messages=messages))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    says = "invalid state transition attempted for Update one: received *update.Acceptance message while in state"
+    assert refused.message.startswith(f"BadUpdateWorkflowExecutionMessage: {says} ")
+    assert (await refusal(asked)).code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_a_message_without_a_body_is_refused_and_the_task_stays(
+    orders: Namespace, waiting: str, queue: str
+) -> None:
+    await orders.signal(waiting, "wake")
+    task = await orders.poll_workflow_task(queue)
+    empty = Message(id="empty", protocol_instance_id="one")
+    refused = await refusal(orders.complete_workflow_task(task, messages=[empty]))
+    assert (refused.code, refused.message) == (grpc.StatusCode.INVALID_ARGUMENT, "nil message body")
+    await orders.complete_workflow_task(task, complete_workflow())
 
 
 async def test_a_wrong_message_fails_the_task(orders: Namespace, waiting: str, queue: str) -> None:
@@ -434,7 +445,7 @@ async def test_a_request_is_as_large_as_a_payload_may_be(
     if more:
         refused = await refusal(asked)
         assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
-        assert refused.message.startswith("Blob data size exceeds limit: UpdateWorkflowExecution.Request")
+        assert refused.message.startswith("Blob data size exceeds limit. UpdateWorkflowExecution.Request")
     else:
         await orders.complete_workflow_task(await orders.poll_workflow_task(queue), complete_workflow())
         await refusal(asked)  # the workflow is closed before it is accepted

@@ -123,6 +123,32 @@ async def test_a_filter_finds_what_it_says(listed: Orders, query: str, expected:
     assert (await listed.count(f"TaskQueue = '{listed.queue}' AND ({query})")).count == len(expected)
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("ExecutionStatus = 'Failed' -- and nothing else", ["bad"]),
+        ("/* those\nthat */ ExecutionStatus = 'Failed'", ["bad"]),
+        ("ExecutionStatus = 'Failed' # AND WorkflowType = 'Order'", ["bad"]),
+        ("ExecutionStatus = 'Failed' -- one\n OR ExecutionStatus = 'Completed'", ["bad", "done"]),
+        ("ExecutionStatus = 'Failed' // a third kind", ["bad"]),
+        ("ExecutionStatus = 'Failed' || ExecutionStatus = 'Completed'", ["bad", "done"]),
+        ("ExecutionStatus = 'Failed' &&WorkflowType = 'Order'", []),
+        ("WorkflowType != 'a -- b' AND WorkflowType != '/*' && ExecutionStatus = 'Failed'", ["bad"]),
+    ],
+)
+async def test_a_filter_may_hold_comments_and_signs_for_and_and_or(
+    listed: Orders, query: str, expected: list[str]
+) -> None:
+    assert sorted(await listed.found(f"TaskQueue = '{listed.queue}' AND ({query}\n)")) == expected
+
+
+@pytest.mark.parametrize("query", ["StartTime > '2026-01-01'", "StartTime IN ('2026-01-01')"])
+async def test_a_date_alone_is_no_time(listed: Orders, query: str) -> None:
+    refused = await refusal(listed.page(query))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.message == "invalid query: invalid expression: unable to parse datetime '2026-01-01'"
+
+
 async def test_a_workflow_is_found_by_its_ids(listed: Orders) -> None:
     (found,) = (await listed.page(f"WorkflowId = '{listed.ids[0]}'")).executions
     assert await listed.found(f"RunId = '{found.execution.run_id}'") == ["done"]

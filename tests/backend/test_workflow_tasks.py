@@ -9,6 +9,7 @@ from temporalio.api.command.v1 import Command
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import CommandType, EventType, TimeoutType, WorkflowTaskFailedCause
 from temporalio.api.errordetails.v1 import NotFoundFailure
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.workflowservice.v1 import (
     PollWorkflowTaskQueueResponse,
     ResetStickyTaskQueueRequest,
@@ -369,3 +370,19 @@ async def test_a_command_without_a_type_is_refused(orders: Namespace, workflow_i
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert refused.message.startswith("unknown command type")
     await orders.complete_workflow_task(task, complete_workflow())
+
+
+async def test_a_failure_too_large_to_be_kept_is_cut_and_the_task_comes_again(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    await orders.start(workflow_id, queue)
+    task = await orders.poll_workflow_task(queue)
+    await orders.fail_workflow_task(task, Failure(message="m" * 2_200_000))
+    again = await orders.poll_workflow_task(queue)
+    assert again.attempt == 2
+    failed = next(event for event in await orders.history(workflow_id) if event.event_id == 4)
+    kept = failed.workflow_task_failed_event_attributes.failure
+    assert kept.message == "Failure exceeds size limit."
+    assert 500_000 < kept.ByteSize() < 550_000
+    assert kept.cause.message.startswith("mmm")
+    await orders.terminate(workflow_id)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -192,3 +193,8 @@ def test_only_our_own_log_goes_below_warning(level: str, own: int, other: int, m
     configure_logging(level)
     assert (mine.level, root.level) == (own, other)
     mine.setLevel(before)
+
+
+def test_what_grpc_is_told_is_told_before_it_is_imported() -> None:
+    program = "import sys; import nexuskit.cli.serve, nexuskit.backend; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -76,6 +76,8 @@ HEAD = """# What the embedded backend does of Temporal's API
 
 It behaves like a Temporal server 1.32, as far as the tables say; the same tests run against both. A call that is
 refused answers UNIMPLEMENTED with its name, and so does a request that sets a field which would not be honoured.
+The text of a refusal, of a failed workflow task and of a termination begins with the real server's own; what is added
+(which thing, how large, what limit) follows it.
 Made by
 `python -m tests.house.compatibility docs/compatibility.md`, from the tables that the backend itself works with.
 """
@@ -96,6 +98,8 @@ Starting and chains:
   there, it waits for itself.
 - A repeated reset request gets the first answer; there, the workflow is reset again.
 - A signal among the post-reset operations is sent; there, these are refused.
+- What one request adds to a history is bounded by its parts' limits and that of a gRPC message; there, by 4 MiB in all.
+- A cron schedule of `@every` less than nothing is refused; there, it means every second.
 
 Workflow tasks, queries, updates, termination:
 
@@ -106,6 +110,10 @@ Workflow tasks, queries, updates, termination:
 - A page of a history has so many events as it is asked for; there, so many batches of events.
 - An update that came with a reset is rejected like any other; there, whoever asks for it afterwards gets INTERNAL.
 - The details of a termination have the limit of payloads, 2 MiB; there, none.
+- A result that is too large fails the workflow task for BadCompleteWorkflowExecutionAttributes; there, for the cause
+  that is the activities'. A child command without attributes fails the task, too; there, it is an INTERNAL error.
+- `run_expiration_time` is not set where a run has no timeout; there, it is the year 1. `auto_reset_points` are never
+  set: they belong to versions of workers.
 - A closed run has nothing pending; there, it goes on showing the activities that were pending when it closed.
 
 Activities:
@@ -120,6 +128,10 @@ Lists:
 - `ORDER BY` one attribute is accepted; there, on an SQL database, refused.
 - `GROUP BY` in a list is refused; there, it does nothing. So is a filter of activities by what only workflows have.
 - A page token of something else is INVALID_ARGUMENT; there, UNKNOWN.
+- A custom search attribute's name has 1 to 255 printable characters, and no quotes and backslashes; there, any.
+- A list within the value of a KeywordList is refused; there, it is kept and never found.
+- `BuildIds`, `TemporalPauseInfo` and `TemporalReportedProblems` are never set by the backend: it keeps no versions, and
+  what is paused is told by the description of its workflow.
 - `STARTS_WITH` minds upper and lower case, whatever the database.
 - A namespace has up to 200 custom search attributes; there, 28 on an SQL database.
 - What was answered is in the very next list; there, a moment later.
@@ -143,10 +155,12 @@ Nexus:
 
 Task queues, workers, namespaces:
 
+- The name of a task queue whose configuration is changed has the limit of names; there, none.
 - A rate limit is kept exactly, since a task queue is in one part.
 - Tasks leave a queue in the order of their coming, whatever their priority; priorities are kept and shown.
 - The polls of a worker that shuts down end at once, and its sticky queue falls back at once; there, a setting.
 - A workflow whose callbacks wait is removed only when they are delivered or have failed for good.
+- A namespace's name holds no characters that cannot be printed; there, any.
 - A deleted namespace is gone within seconds, without a delay.
 - A failure with very many causes is cut, so that every reader can read the history that holds it.
 """

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import ast
 
-from nexuskit.backend.configuration import FIXED
+from nexuskit.backend import limits
+from nexuskit.backend.configuration import FIXED, Kind, kind
 from tests.house import configuration
 from tests.house.tree import ROOT
+
+UNITS = {"MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY"}
 
 
 def test_the_page_is_the_one_that_the_limits_make() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == configuration.document(), "run: python -m tests.house.configuration docs/configuration.md"
+
+
+def test_times_are_those_limits_that_are_written_as_times() -> None:
+    module = ast.parse((ROOT / "src" / "nexuskit" / "backend" / "limits.py").read_text(encoding="utf-8"))
+    written = {
+        node.targets[0].id
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        if any(isinstance(part, ast.Name) and part.id in UNITS for part in ast.walk(node.value))
+    }
+    shown = {name for name in vars(limits) if name.isupper() and kind(name) is Kind.TIME} - UNITS
+    assert shown == written
 
 
 def test_limits_are_read_from_what_a_backend_was_handed() -> None:

@@ -26,7 +26,13 @@ from temporalio.api.common.v1 import (
     WorkflowExecution,
     WorkflowType,
 )
-from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, TaskQueueKind, TaskQueueType
+from temporalio.api.enums.v1 import (
+    EventType,
+    HistoryEventFilterType,
+    TaskQueueKind,
+    TaskQueueType,
+    WorkflowTaskFailedCause,
+)
 from temporalio.api.failure.v1 import Failure, NexusHandlerFailureInfo
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.nexus.v1 import (
@@ -61,6 +67,7 @@ from temporalio.api.workflowservice.v1 import (
     RespondNexusTaskFailedRequest,
     RespondWorkflowTaskCompletedRequest,
     RespondWorkflowTaskCompletedResponse,
+    RespondWorkflowTaskFailedRequest,
     SignalWithStartWorkflowExecutionRequest,
     SignalWithStartWorkflowExecutionResponse,
     SignalWorkflowExecutionRequest,
@@ -292,6 +299,18 @@ class Namespace:
                 sticky_attributes=sticky,
                 identity=IDENTITY,
                 **more,
+            )
+        )
+
+    async def fail_workflow_task(self, task: PollWorkflowTaskQueueResponse, failure: Failure | None = None) -> None:
+        """The worker could not carry a workflow task out."""
+        await self.service.RespondWorkflowTaskFailed(
+            RespondWorkflowTaskFailedRequest(
+                namespace=self.name,
+                task_token=task.task_token,
+                cause=WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_WORKFLOW_WORKER_UNHANDLED_FAILURE,
+                failure=failure,
+                identity=IDENTITY,
             )
         )
 

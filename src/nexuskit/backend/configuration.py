@@ -50,6 +50,8 @@ SPANS: Mapping[str, int] = MappingProxyType({"ms": MILLISECOND, "s": SECOND, "mi
 SIZES: Mapping[str, int] = MappingProxyType({"B": 1, "KiB": 1024, "MiB": 1024 * 1024})
 GREATEST = 1 << 53
 """What a limit is at most, in its unit: beyond that nothing is limited, and times overflow."""
+GREATEST_FOR_GRPC = (1 << 31) - 1
+"""What those limits are at most that gRPC keeps to."""
 
 _MEASURE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
@@ -58,6 +60,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"UNKNOWN_ENDPOINT": (
 """What stands before [limits], and what it may be."""
 COUNTS = frozenset({"ENDPOINT_PAGE_SIZE", "ENDPOINT_PAGE_SIZE_MAX", "NAMESPACE_PAGE_SIZE", "WORKER_PAGE_SIZE"})
 """Called sizes, and no bytes."""
+LARGE_NUMBERS = frozenset({"GRPC_CALLS_WAITING", "LIST_WORK", "LIST_WORK_FIRST"})
+"""As large and as round as times are, and none."""
 ORDERED = (
     ("ENDPOINT_PAGE_SIZE", "ENDPOINT_PAGE_SIZE_MAX"),
     ("NEXUS_REQUEST_TIMEOUT_MIN", "NEXUS_REQUEST_TIMEOUT"),
@@ -81,8 +85,8 @@ _TIMES = frozenset(
     name
     for name, value in vars(limits).items()
     if name.isupper() and isinstance(value, int) and value >= MILLISECOND and value % MILLISECOND == 0
-)
-"""Times are nanoseconds, and no size or number is as large as the shortest of them and as round."""
+) - LARGE_NUMBERS  # fmt: skip
+"""Times are nanoseconds, and hardly any number is as large as the shortest of them and as round."""
 
 
 def kind(name: str) -> Kind:
@@ -181,7 +185,8 @@ def _value(name: str, value: object) -> int | float:
             return float(value)
     if isinstance(found, bool) or not isinstance(found, int):
         raise ValueError(f"must be a whole number, not {value!r}")
-    if not 0 < found <= (SPAN_MAX if kind(name) is Kind.TIME else GREATEST):
+    greatest = GREATEST_FOR_GRPC if name.startswith("GRPC_") else GREATEST
+    if not 0 < found <= (SPAN_MAX if kind(name) is Kind.TIME else greatest):
         raise ValueError(f"must be more than nothing, and no more than anybody has, not {value!r}")
     return found
 

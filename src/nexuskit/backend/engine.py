@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Generator, Hashable
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
-from weakref import WeakValueDictionary
 
 from temporalio.api.history.v1 import History, HistoryEvent
 
@@ -29,10 +27,11 @@ from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import NOTHING, Destination, Execution, Info, lasting
 from nexuskit.backend.history.transaction import Successor, Transaction
 from nexuskit.backend.matching.queues import Matching
+from nexuskit.backend.residents import Resident, Residents
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.store.group import Batch, batches
 from nexuskit.backend.store.known import KnownIds
-from nexuskit.backend.store.store import Store, Ticket
+from nexuskit.backend.store.store import Store
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexuskit.backend.clock import Clock
-    from nexuskit.backend.conversations import Conversation
     from nexuskit.backend.history.transaction import Catalogue, Draw
     from nexuskit.backend.nexus.tasks import NexusTask
     from nexuskit.backend.removal import Run
@@ -51,59 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("nexuskit.backend.engine")
 
 T = TypeVar("T")
-
-
-class Resident:
-    """An execution in memory, with its newest events and those who wait for more."""
-
-    __slots__ = (
-        "__weakref__",
-        "conversation",
-        "copied",
-        "events",
-        "events_size",
-        "execution",
-        "last_watchers",
-        "lost",
-        "new",
-        "removed",
-        "ticket",
-        "watchers",
-    )
-
-    def __init__(self, execution: Execution, *, new: bool = False) -> None:
-        self.execution = execution
-        self.new = new
-        self.lost = False
-        self.removed = False
-        self.ticket: Ticket | None = None
-        self.copied: list[Batch] = []
-        """Of a run that is still being made: its history so far."""
-        self.events: deque[Batch] = deque()
-        self.events_size = 0
-        # Sets, but in the order of coming: nothing here depends on the order of hashes.
-        self.watchers: dict[asyncio.Future[None], None] = {}
-        self.last_watchers: dict[asyncio.Future[None], None] = {}
-        self.conversation: Conversation | None = None
-        """Those who wait for an answer of the workflow's code; None until there is one."""
-
-    @property
-    def settled(self) -> bool:
-        """All that happened to it is on disk."""
-        return self.ticket is None or self.ticket.done
-
-    @property
-    def watched(self) -> bool:
-        """Somebody waits for its events, or for an answer of its code."""
-        talking = self.conversation is not None and self.conversation.going_on
-        return talking or bool(self.watchers or self.last_watchers)
-
-    def remember(self, written: list[Batch], size: int) -> None:
-        """Keep newly written events at hand, and let the oldest go when they are more than `size` bytes."""
-        self.events.extend(written)
-        self.events_size += sum(len(each.body) for each in written)
-        while self.events_size > size and len(self.events) > 1:
-            self.events_size -= len(self.events.popleft().body)
 
 
 class Engine:
@@ -122,10 +67,7 @@ class Engine:
         self.catalogues: Mapping[str, Catalogue] = {}
         """Id of every namespace → the search attributes it has; kept by the registry."""
         self.agenda = Agenda(self)
-        self._residents: OrderedDict[int, Resident] = OrderedDict()
-        # An execution that left the cache while somebody works on it is found again, never loaded a second time.
-        self._alive: WeakValueDictionary[int, Resident] = WeakValueDictionary()
-        self._by_run: WeakValueDictionary[str, Resident] = WeakValueDictionary()
+        self._residents = Residents(limits)
         self._loading: dict[int, asyncio.Future[Resident | None]] = {}
         self._currents: OrderedDict[tuple[str, str], int | None] = OrderedDict()
         self._parsed: tuple[bytes, History] = (b"", History())
@@ -160,7 +102,7 @@ class Engine:
         """Everybody who waits for something to happen is answered now, with what there is."""
         self.stopping = True
         self.tasks.close()
-        for resident in list(self._alive.values()):
+        for resident in self._residents.in_use():
             self._wake(resident)
 
     async def close(self) -> None:
@@ -194,19 +136,12 @@ class Engine:
         if execution is None or number in self._removed:
             return None
         resident = Resident(execution)
-        self._keep(resident)
+        self._residents.keep(resident)
         return resident
 
     def at_hand(self, number: int) -> Resident | None:
         """The execution of that number if it is in memory."""
-        resident = self._residents.get(number)
-        if resident is not None:
-            self._residents.move_to_end(number)
-            return resident
-        resident = self._alive.get(number)
-        if resident is not None:
-            self._keep(resident)
-        return resident
+        return self._residents.get(number)
 
     async def current(self, namespace: str, workflow_id: str) -> int | None:
         """The number of the newest run of a workflow id; None if it never ran."""
@@ -227,8 +162,7 @@ class Engine:
 
     def _forget_oldest_current(self) -> bool:
         place, number = next(iter(self._currents.items()))
-        resident = self._residents.get(number) if number is not None else None
-        if resident is not None and not resident.settled:
+        if number is not None and self._residents.unsettled(number):
             self._currents.move_to_end(place)
             return False
         del self._currents[place]
@@ -243,15 +177,16 @@ class Engine:
         if not run_id:
             number = await self.current(namespace, workflow_id)
         else:
-            resident = self._by_run.get(run_id)
+            resident = self._residents.of_run(run_id)
             if resident is not None:
                 info = resident.execution.info
                 if (info.space, info.workflow_id) == (namespace, workflow_id):
                     return resident
             number = await self.store.reader.run_number(namespace, workflow_id, run_id)
         if number is None:
-            run = f", run {run_id}" if run_id else ""
-            raise not_found(f"workflow not found for ID: {workflow_id!r}{run}")
+            if not run_id:
+                raise not_found(f"workflow not found for ID: {workflow_id}")
+            raise not_found(f'workflow execution not found for workflow ID "{workflow_id}" and run ID "{run_id}"')
         return await self.get(number)
 
     # --- changing executions
@@ -367,8 +302,7 @@ class Engine:
             if written or resident.watched:
                 group.after(lambda: self._wake(resident))
         execution.settle()
-        if execution.id not in self._residents:
-            self._keep(resident)  # it is new, or left the cache while somebody had it; now it must stay
+        self._residents.keep(resident)  # it may have left while somebody had it; now it must stay
         for change, was in zip(changes, before, strict=True):
             self.agenda.enter(
                 execution.id, change.kind, change.key, was, change.after.index(info) if change.after else NOTHING
@@ -389,9 +323,7 @@ class Engine:
                 self.agenda.enter(number, kind, key, row.index(info), NOTHING)
             resident.removed = True
             resident.ticket = ticket
-            self._residents.pop(number, None)
-            self._alive.pop(number, None)
-            self._by_run.pop(info.run_id, None)
+            self._residents.drop(number)
             self._wake(resident)
         group.after(lambda: self._removal_ended(number))
         group.on_failure(lambda: self._revert_removal(place, number, resident))
@@ -521,25 +453,14 @@ class Engine:
 
     # --- memory
 
-    def _keep(self, resident: Resident) -> None:
-        execution = resident.execution
-        self._residents[execution.id] = self._alive[execution.id] = self._by_run[execution.info.run_id] = resident
-        spare = len(self._residents) - self.limits.CACHED_EXECUTIONS
-        if spare > 0:
-            for number, oldest in list(islice(self._residents.items(), spare + 16)):
-                if oldest.settled and not oldest.watched and oldest is not resident:
-                    del self._residents[number]
-
     def _lost(self, group: Group) -> None:
         """A group failed: what was built on it is forgotten, and read again from disk when it is wanted."""
         for number, touched in group.executions.items():
-            self._residents.pop(number, None)
-            resident = self._alive.pop(number, None)
+            resident = self._residents.drop(number)
             for kind, key, row in list(touched.execution.rows()):
                 self.agenda.enter(number, kind, key, row.index(touched.execution.info), NOTHING)
             if resident is not None:
                 resident.lost = True
-                self._by_run.pop(resident.execution.info.run_id, None)
                 self._wake(resident)
             if not touched.new:
                 self._read_again(number)

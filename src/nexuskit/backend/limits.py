@@ -17,7 +17,7 @@ MEMO_SIZE = 2 * 1024 * 1024
 ID_LENGTH = 1_000
 """Bytes of an id or name (UTF-8); Temporal's `limit.maxIDLength`."""
 GRPC_MESSAGE_SIZE = 4 * 1024 * 1024
-"""One gRPC message, either way; gRPC's and Temporal's default."""
+"""One gRPC message that comes in; gRPC's and Temporal's default. What goes out is as large as what it is made of."""
 GRPC_CALLS_WAITING = 1_000_000
 """Calls that gRPC has taken and the backend has not looked at yet; beyond, gRPC answers CANCELLED, which no SDK tries
 again. In effect never: who calls waits for his turn, or for his deadline, as at Temporal's server.
@@ -48,7 +48,9 @@ HISTORY_EVENTS = 51_200
 HISTORY_SIZE = 50 * 1024 * 1024
 """Bytes of one run's events; Temporal's `limit.historySize.error`."""
 PENDING_SIZE = 8 * 1024 * 1024
-"""Bytes of all that is pending in one run; Temporal's `limit.mutableStateSize.error`."""
+"""Bytes of a run without its history: all that is pending, its memo and such; Temporal's
+`limit.mutableStateSize.error`.
+"""
 SUGGEST_CONTINUE_AS_NEW_EVENTS = 4_096
 """From here on workflow tasks suggest to continue as new; Temporal's `limit.historyCount.suggestContinueAsNew`."""
 SUGGEST_CONTINUE_AS_NEW_SIZE = 4 * 1024 * 1024
@@ -91,6 +93,8 @@ BUFFERED_QUERIES = 100
 """Queries that wait for one workflow task. Temporal's `history.MaxBufferedQueryCount` is 1, so that two clients that
 ask a starting workflow get in each other's way; nothing here makes it scarce.
 """
+BUFFERED_QUERIES_SIZE = 16 * 1024 * 1024
+"""Bytes of all of them: they come in one message."""
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
 UPDATE_CALLBACKS = 32
@@ -259,7 +263,9 @@ CUSTOM_ATTRIBUTES = 200
 
 # --- the backend's own
 CACHED_EXECUTIONS = 2_000
-"""Executions kept in memory, least recently used out first; about 5 KB each without their events."""
+"""Executions kept in memory, least recently used out first; about 5 KB each without their events and payloads."""
+CACHED_SIZE = 256 * 1024 * 1024
+"""Bytes of their events and payloads, likewise."""
 CACHED_EVENTS_SIZE = 256 * 1024
 """Newest events kept in memory for one cached execution, so that a workflow task seldom reads the disk."""
 HISTORY_PAGE_EVENTS = 1_000

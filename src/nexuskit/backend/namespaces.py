@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -33,26 +32,23 @@ SYSTEM = "temporal-system"
 """A name that the real server keeps for itself; programs written for it expect that it cannot be registered."""
 
 
-NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.\-]*[a-zA-Z0-9])?")
-"""What a namespace may be called."""
-
-
 def check_name(name: str, limits: Limits) -> None:
     """A namespace may be called that.
 
     Raises:
-        StatusError: INVALID_ARGUMENT.
+        StatusError: INVALID_ARGUMENT; ALREADY_EXISTS, for the real server's own.
     """
     if not name:
         raise invalid_argument("Namespace not set on request.")
     size = len(name.encode())
     if size > limits.ID_LENGTH:
-        raise invalid_argument(f"Namespace length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
-    if not NAME.fullmatch(name) or name == SYSTEM:
-        raise invalid_argument(
-            f"Namespace {name!r} is not a valid name: letters, digits, '.', '_' and '-', with a letter or digit at both"
-            f" ends, and not {SYSTEM!r}."
-        )
+        raise invalid_argument(f"Namespace length exceeds limit. {size} bytes, at most {limits.ID_LENGTH}.")
+    if not name.isprintable():
+        # It stands in logs, in headers and on terminals.
+        raise invalid_argument(f"Namespace {name!r} is not a valid name: it holds characters that cannot be printed.")
+    if name == SYSTEM:
+        message = f'Namespace "{name}" already exists. It is the server\'s own.'
+        raise StatusError(Code.ALREADY_EXISTS, message, [NamespaceAlreadyExistsFailure()])
 
 
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):

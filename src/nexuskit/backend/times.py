@@ -43,6 +43,13 @@ def duration(span: int) -> Duration | None:
     return Duration(seconds=sign * seconds, nanos=sign * nanos)
 
 
+def fault(length: Duration) -> str:
+    """What is wrong with a span that somebody asks for, in the real server's words; empty for nothing."""
+    if length.seconds > 0 > length.nanos or length.seconds < 0 < length.nanos:
+        return "duration has seconds and nanos with different signs"
+    return "negative duration" if length.seconds < 0 or length.nanos < 0 else ""
+
+
 def span(length: Duration) -> int:
     """The span in a proto, 0 for an unset one. May be negative: whoever reads a request checks that."""
     return max(-SPAN_MAX, min(length.seconds * SECOND + length.nanos, SPAN_MAX))

@@ -154,7 +154,6 @@ def test_other_options_hold_at_once() -> None:
 @pytest.mark.parametrize(
     ("options", "paths", "message"),
     [
-        (ActivityOptions(), [], "UpdateMask"),
         (ActivityOptions(), ["task_queue.name"], "TaskQueue is not provided"),
         (ActivityOptions(task_queue=TaskQueue()), ["task_queue.name"], "missing task queue name"),
         (ActivityOptions(), ["start_delay"], "start_delay"),

@@ -36,6 +36,13 @@ NOON = at("2026-03-02T12:00:00")
         ("CRON_TZ=Asia/Tokyo 0 12 * * *", "2026-03-03T03:00:00"),
         ("@every 1h30m", "2026-03-02T13:30:00"),
         ("@every 0s", "2026-03-02T12:00:01"),
+        ("5/20 * * * *", "2026-03-02T12:05:00"),
+        ("+5,,10 * * * ?", "2026-03-02T12:05:00"),
+        ("0 0 * jun-AUG *", "2026-06-01T00:00:00"),
+        ("0 0 */2 * TUE", "2026-03-03T00:00:00"),  # a step leaves nothing open: a day of either kind
+        ("0 0 */1 * TUE", "2026-03-03T00:00:00"),  # but a step of one does
+        ("0 0 */1 * FRI", "2026-03-06T00:00:00"),
+        ("  0 0 * * 6  ", "2026-03-07T00:00:00"),
     ],
 )
 def test_the_next_moment_of_a_schedule(schedule: str, then: str) -> None:
@@ -66,7 +73,37 @@ def test_a_run_that_has_not_begun_waits_for_its_moment() -> None:
     assert cron.pause("* * * * *", NOON + 30 * SECOND, NOON) == 30 * SECOND
 
 
-@pytest.mark.parametrize("schedule", ["", "nonsense", "* * * *", "@every", "@every -1s", "TZ=Nowhere * * * * *"])
+NONE = [
+    "",
+    "nonsense",
+    "* * * *",
+    "* * * * * *",
+    "@every",
+    "@every -1s",
+    "@every 1h ",
+    " @daily",
+    "@Daily",
+    "TZ=Nowhere * * * * *",
+    "0 12 * * 7",
+    "0 0 * * 0-7",
+    "5-1 * * * *",
+    "60 * * * *",
+    "-5 * * * *",
+    "1-2-3 * * * *",
+    "1/2/3 * * * *",
+    "*/0 * * * *",
+    "*/x * * * *",
+    "0 12 L * *",
+    "0 12 1W * *",
+    "0 0 * * 1#2",
+    "0 0 * * monday",
+    "0 0 0 * *",
+    "1_0 * * * *",
+    "h * * * *",
+]
+
+
+@pytest.mark.parametrize("schedule", NONE)
 def test_what_is_no_schedule_is_refused(schedule: str) -> None:
     with pytest.raises(StatusError) as refused:
         cron.check(schedule, NOON)

@@ -292,7 +292,7 @@ def test_an_update_in_the_turn_that_closes_the_run(world: World) -> None:
     [
         (lambda m: [response("one")], "received *update.Response message while in state Sent"),
         (lambda m: [response("two")], "update two wasn't found"),
-        (lambda m: [acceptance(m), acceptance(m), Message(id="x", protocol_instance_id="one")], "unsupported protocol"),
+        (lambda m: [acceptance(m), Message(id="x", protocol_instance_id="one", body=m.body)], "unsupported protocol"),
         (lambda m: [acceptance(m), Message(id="y", protocol_instance_id="one", body=rejection(m).body)], "Rejection"),
     ],
 )

@@ -260,3 +260,24 @@ def test_commands_begin_a_new_half_hour(world: World) -> None:
     task = workflow_task.current(world.execution)
     assert task is not None
     assert task.original_scheduled_time == world.now
+
+
+@pytest.mark.parametrize(("limit", "suggested"), [(3, True), (4, False)])
+def test_it_is_suggested_to_continue_as_new_from_so_many_events_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: int, *, suggested: bool
+) -> None:
+    monkeypatch.setattr(limits, "SUGGEST_CONTINUE_AS_NEW_EVENTS", limit)
+    world.take_task()
+    started = world.history[2].workflow_task_started_event_attributes
+    assert started.suggest_continue_as_new == suggested
+
+
+@pytest.mark.parametrize(("more", "suggested"), [(0, True), (1, False)])
+def test_it_is_suggested_to_continue_as_new_from_so_many_bytes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, more: int, *, suggested: bool
+) -> None:
+    monkeypatch.setattr(limits, "SUGGEST_CONTINUE_AS_NEW_SIZE", world.execution.info.history_size + more)
+    world.take_task()
+    started = world.history[2].workflow_task_started_event_attributes
+    assert started.suggest_continue_as_new == suggested
+    assert started.history_size_bytes == world.execution.info.history_size - world.history[2].ByteSize()

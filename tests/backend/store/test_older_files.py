@@ -87,7 +87,9 @@ async def orders(file: Path, clock: FakeClock) -> AsyncIterator[Namespace]:
 
 async def test_runs_are_listed_with_their_times(orders: Namespace, clock: FakeClock) -> None:
     listed = await orders.service.ListWorkflowExecutions(
-        ListWorkflowExecutionsRequest(namespace=orders.name, query="TaskQueue = 'q' AND ExecutionTime > '2026-01-01'")
+        ListWorkflowExecutionsRequest(
+            namespace=orders.name, query="TaskQueue = 'q' AND ExecutionTime > '2026-01-01T00:00:00Z'"
+        )
     )
     shown = {each.execution.workflow_id: each for each in listed.executions}
     assert set(shown) == set(RUNS) - {"waits"}

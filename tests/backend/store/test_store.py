@@ -306,4 +306,4 @@ async def test_closing_ends_the_threads(opened: Opened) -> None:
     assert any(name.startswith("nexuskit-reader") for name in names)
     before = [thread for thread in threading.enumerate() if thread.name.startswith("nexuskit-")]
     await opened.close()
-    assert len([thread for thread in before if thread.is_alive()]) == len(before) - 2
+    assert len([thread for thread in before if thread.is_alive()]) == len(before) - 3

@@ -39,15 +39,14 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
-from nexuskit.backend.frontend.checks import check_size
 from nexuskit.backend.frontend.describe import callback_fields
-from nexuskit.backend.frontend.links import check_links
+from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.frontend.pending_activities import run_state
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import activity_options, callback, standalone
 from nexuskit.backend.history.state import ACTIVITY, Execution, Info, space
-from nexuskit.backend.times import duration, span, timestamp
+from nexuskit.backend.times import duration, fault, timestamp
 
 if TYPE_CHECKING:
     from nexuskit.backend.engine import Resident
@@ -124,8 +123,8 @@ def _answer(
 
 
 def _check_start(services: Services, namespace: Namespace, request: StartActivityExecutionRequest) -> ActivityOptions:
-    if span(request.start_delay) < 0:
-        raise invalid_argument("invalid StartDelay: negative duration")
+    if fault(request.start_delay):
+        raise invalid_argument(f"invalid StartDelay: {fault(request.start_delay)}")
     if not request.HasField("task_queue"):
         raise invalid_argument("taskQueue is not set")
     given = ActivityOptions(
@@ -152,7 +151,6 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
         size = getattr(request.user_metadata, field).ByteSize()
         if size > limit:
             raise invalid_argument(f"user_metadata.{field} exceeds size limit. Length={size} Limit={limit}")
-    check_size("StartActivityExecutionRequest.Header", request.header, services.limits)
     check_attributes(services, namespace, request.search_attributes)
     check_callbacks(services, request)
     _check_attaching(services, request)
@@ -160,8 +158,7 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
 
 
 def _check_attaching(services: Services, request: StartActivityExecutionRequest) -> None:
-    links = [*request.links, *(link for each in request.completion_callbacks for link in each.links)]
-    check_links(links, services.limits)
+    check_links(services.limits, request.links, request.completion_callbacks)
     wanted = request.on_conflict_options
     if wanted.attach_completion_callbacks and not wanted.attach_request_id:
         raise invalid_argument("on_conflict_options: attach_completion_callbacks requires attach_request_id to be set")
@@ -195,7 +192,7 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
         if error.code != Code.NOT_FOUND:
             raise
         run = f", run {run_id}" if run_id else ""
-        raise not_found(f"activity not found for ID: {activity_id!r}{run}") from None
+        raise not_found(f"activity not found for ID: {activity_id}{run}") from None
 
 
 def _check_length(services: Services, field: str, value: str) -> None:

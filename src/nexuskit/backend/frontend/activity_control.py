@@ -74,8 +74,6 @@ async def pause_execution(
 async def _pause(
     services: Services, resident: Resident, which: Which, request: PauseActivityRequest | PauseActivityExecutionRequest
 ) -> None:
-    for field, text in (("Identity", request.identity), ("RequestId", request.request_id), ("Reason", request.reason)):
-        check_text(field, text, services.limits, required=False)
     pause = Pause(services.clock.now(), request.identity, request.reason, request.request_id)
     await _run(services, resident, lambda tx: activity_control.pause(tx, which, pause))
 
@@ -165,6 +163,8 @@ async def _update(
         return activity_options.shown(changed)
     if not request.HasField("activity_options"):
         raise invalid_argument("ActivityOptions are not provided")
+    if not request.HasField("update_mask"):
+        raise invalid_argument("UpdateMask is not provided")
     options = request.activity_options
     changed = await _run(services, resident, lambda tx: activity_control.update_options(tx, which, options, paths))
     return activity_options.shown(changed)
@@ -191,12 +191,12 @@ async def _run(services: Services, resident: Resident, decide: Callable[[Transac
 
 
 async def _workflow(services: Services, request: _Older) -> Resident:
-    check_text("Identity", request.identity, services.limits, required=False)
     return await describe.find(services, request.namespace, request.execution)
 
 
 def _which(services: Services, request: _Older) -> Which:
-    check_text("WorkflowId", request.execution.workflow_id, services.limits)
+    if not request.execution.workflow_id:
+        raise invalid_argument("WorkflowId is not set on request.")
     kind = request.WhichOneof("activity")
     if kind is None:
         raise invalid_argument("Either Activity.Id or Activity.Type should be set on request.")

@@ -35,7 +35,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import activities, describe, polls
-from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.frontend.checks import check_queue, check_text
 from nexuskit.backend.history import activity, activity_failures, activity_options, standalone
 from nexuskit.backend.history.activity_failures import server_failure
 from nexuskit.backend.history.causes import cut_causes
@@ -58,7 +58,7 @@ T = TypeVar("T")
 async def poll(services: Services, call: Call, request: PollActivityTaskQueueRequest) -> PollActivityTaskQueueResponse:
     """PollActivityTaskQueue: the next attempt that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_queue(request, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("activity", namespace.id, request.task_queue.name)
@@ -234,7 +234,8 @@ async def _by_token(services: Services, namespace: str, raw: bytes) -> _Place:
 
 async def _by_id(services: Services, request: _ByIdRequest, *, started: bool = True) -> _Place:
     services.namespaces.get(request.namespace)
-    check_text("ActivityId", request.activity_id, services.limits)
+    if not request.activity_id:
+        raise invalid_argument("ActivityId is not set on request.")
     if request.workflow_id:
         execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
         resident = await describe.find(services, request.namespace, execution)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import ArchivalState, WorkerVersioningMode
 
 from nexuskit.backend.errors import invalid_argument, unimplemented
 from nexuskit.backend.frontend.system import CLUSTER_NAME
+from nexuskit.backend.history import queue_name
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import span
+from nexuskit.backend.times import fault, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +25,34 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.message import Message
+    from temporalio.api.workflowservice.v1 import (
+        PollActivityTaskQueueRequest,
+        PollNexusTaskQueueRequest,
+        PollWorkflowTaskQueueRequest,
+        StartActivityExecutionRequest,
+        StartWorkflowExecutionRequest,
+    )
+
+    TaskQueueRequest = (
+        PollActivityTaskQueueRequest
+        | PollNexusTaskQueueRequest
+        | PollWorkflowTaskQueueRequest
+        | StartActivityExecutionRequest
+        | StartWorkflowExecutionRequest
+    )
 
 log = logging.getLogger("nexuskit.backend.frontend")
+
+TOO_LARGE = "Blob data size exceeds limit."
+"""What the real server says of a payload over its limit."""
+
+
+class Named(NamedTuple):
+    """Whose payload it is: the namespace's name, and the id of the workflow or activity in it."""
+
+    namespace: str
+    id: str
+
 
 HARMLESS: Mapping[str, str] = MappingProxyType(
     {
@@ -196,13 +223,54 @@ def check_text(field: str, value: str, limits: Limits, *, required: bool = True)
     """
     if required and not value:
         raise invalid_argument(f"{field} is not set on request.")
+    check_length(f"{field} length exceeds limit.", value, limits)
+
+
+def check_length(refusal: str, value: str, limits: Limits) -> None:
+    """An id or name is no longer than the limit; `refusal` is what the real server says of a longer one.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
     size = len(value.encode())
     if size > limits.ID_LENGTH:
-        raise invalid_argument(f"{field} length exceeds limit: {size} bytes, at most {limits.ID_LENGTH}.")
+        raise invalid_argument(f"{refusal} {size} bytes, at most {limits.ID_LENGTH}.")
 
 
-def check_size(field: str, message: Message, limits: Limits, limit: int = 0) -> None:
-    """A payload is within its limit; 0 for the one of payloads.
+def check_allowed_length(field: str, value: str, limits: Limits) -> None:
+    """The same, in the words that the real server has where it starts a workflow.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    size = len(value.encode())
+    if size > limits.ID_LENGTH:
+        raise invalid_argument(f"{field} exceeds maximum allowed length ({size}/{limits.ID_LENGTH})")
+
+
+def check_queue(request: TaskQueueRequest, limits: Limits) -> None:
+    """A request names a task queue, which may be called that.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT.
+    """
+    if not request.HasField("task_queue"):
+        raise invalid_argument("taskQueue is not set")
+    queue_name.check(request.task_queue.name, limits)
+
+
+def check_size(
+    field: str, message: Message, limits: Limits, of: Named, *, limit: int = 0, refusal: str = TOO_LARGE
+) -> None:
+    """A payload is within its limit; 0 for the one of payloads. Logs one that is large.
+
+    Args:
+        field: which one.
+        message: it.
+        limits: those of this backend.
+        of: whose it is, for the log.
+        limit: in bytes.
+        refusal: what the real server says of a larger one.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
@@ -210,18 +278,26 @@ def check_size(field: str, message: Message, limits: Limits, limit: int = 0) -> 
     size = message.ByteSize()
     limit = limit or limits.PAYLOAD_SIZE
     if size > limit:
-        raise invalid_argument(f"Blob data size exceeds limit: {field} is {size} bytes, at most {limit}.")
+        raise invalid_argument(f"{refusal} {field} is {size} bytes, at most {limit}.")
     if size > limits.PAYLOAD_WARN_SIZE:
-        log.warning("%s is %d bytes, more than %d; refused from %d on", field, size, limits.PAYLOAD_WARN_SIZE, limit)
+        log.warning(
+            "%s of %r in namespace %r is %d bytes, more than %d; refused above %d",
+            field,
+            of.id,
+            of.namespace,
+            size,
+            limits.PAYLOAD_WARN_SIZE,
+            limit,
+        )
 
 
 def check_span(field: str, length: Duration) -> int:
-    """A timeout is not negative. Returns it in ns.
+    """A timeout is none that cannot be. Returns it in ns.
 
     Raises:
         StatusError: INVALID_ARGUMENT.
     """
-    value = span(length)
-    if value < 0:
-        raise invalid_argument(f"An invalid {field} is set on request: negative, {value / 1e9:g} s.")
-    return value
+    wrong = fault(length)
+    if wrong:
+        raise invalid_argument(f"An invalid {field} is set on request. cause: {wrong}")
+    return span(length)

@@ -36,7 +36,6 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, 
 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import pending_activities, pending_operations
-from nexuskit.backend.frontend.checks import check_text
 from nexuskit.backend.frontend.search_attributes import visible
 from nexuskit.backend.history import callback, workflow_task
 from nexuskit.backend.history.activity import Activity
@@ -71,9 +70,10 @@ async def find(services: Services, namespace: str, execution: WorkflowExecution)
         StatusError: INVALID_ARGUMENT, for ids that cannot be; NOT_FOUND, if it is not there.
     """
     namespace_id = services.namespaces.get(namespace).id
-    check_text("WorkflowId", execution.workflow_id, services.limits)
+    if not execution.workflow_id:
+        raise invalid_argument("WorkflowId is not set on request.")
     if execution.run_id and (len(execution.run_id) != 36 or execution.run_id.count("-") != 4):
-        raise invalid_argument(f"Invalid RunId: {execution.run_id[:100]!r} is not a UUID.")
+        raise invalid_argument(f"Invalid RunId. {execution.run_id[:100]!r} is not a UUID.")
     return await services.engine.find(namespace_id, execution.workflow_id, execution.run_id)
 
 

@@ -74,7 +74,8 @@ async def start_grpc(services: Services, host: str, port: int) -> tuple[grpc.aio
             ("grpc.server.max_pending_requests", services.limits.GRPC_CALLS_WAITING),
             ("grpc.server.max_pending_requests_hard_limit", services.limits.GRPC_CALLS_WAITING),
             ("grpc.max_receive_message_length", services.limits.GRPC_MESSAGE_SIZE),
-            ("grpc.max_send_message_length", 2 * services.limits.GRPC_MESSAGE_SIZE),
+            # A task with the updates that wait is as large as they are together: no limit but theirs, as at Temporal.
+            ("grpc.max_send_message_length", -1),
         ]
     )
     for service, handlers in SERVICES:

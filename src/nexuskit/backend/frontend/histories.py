@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend import tokens
-from nexuskit.backend.errors import invalid_argument, not_found
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe, workflow_tasks
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ async def get(
 ) -> GetWorkflowExecutionHistoryResponse:
     """GetWorkflowExecutionHistory; with `wait_new_event` once there is something new, or empty after a while."""
     resident, page = await _open(services, request)
-    if request.maximum_page_size < 0:
-        raise invalid_argument(f"maximum_page_size must not be negative, got {request.maximum_page_size}")
     if request.wait_new_event:
         resident = await _wait(services, call, resident, page, closed=request.history_event_filter_type == _CLOSE_EVENT)
     # What is shown is what was there before we waited for the disk: what came since may not be on it.
@@ -62,7 +60,7 @@ async def _open(
         return resident, tokens.HistoryPage(resident.execution.id, info.namespace_id, info.run_id, 1, 0)
     namespace_id = services.namespaces.get(request.namespace).id
     page = tokens.read(tokens.HistoryPage, request.next_page_token, "next page token")
-    resident = await services.engine.get(page.execution)
+    resident = await _still_there(services, page.execution, f"run {page.run_id}")
     info = resident.execution.info
     if info.run_id != page.run_id or info.namespace_id != namespace_id:
         raise not_found(f"workflow execution not found: the next page token names run {page.run_id}")
@@ -71,16 +69,22 @@ async def _open(
     return resident, page
 
 
+def _count(
+    services: Services, request: GetWorkflowExecutionHistoryRequest | GetWorkflowExecutionHistoryReverseRequest
+) -> int:
+    """How many events a page has; a size of less than nothing is none that is asked for, as on a real server."""
+    most = services.limits.HISTORY_PAGE_EVENTS
+    return min(request.maximum_page_size, most) if request.maximum_page_size > 0 else most
+
+
 async def get_reverse(
     services: Services, _: Call, request: GetWorkflowExecutionHistoryReverseRequest
 ) -> GetWorkflowExecutionHistoryReverseResponse:
     """GetWorkflowExecutionHistoryReverse: the newest event first; each page ends with the oldest of its events."""
-    if request.maximum_page_size < 0:
-        raise invalid_argument(f"maximum_page_size must not be negative, got {request.maximum_page_size}")
     resident, page = await _open(services, request)
     last_id = page.next_id if request.next_page_token else resident.execution.info.next_event_id - 1
     await services.engine.durable(resident)
-    count = min(request.maximum_page_size or services.limits.HISTORY_PAGE_EVENTS, services.limits.HISTORY_PAGE_EVENTS)
+    count = _count(services, request)
     first_id = max(last_id - count + 1, 1)
     events = await services.engine.events(resident, first_id, last_id, services.limits.HISTORY_PAGE_SIZE)
     while events and events[-1].event_id < last_id:
@@ -99,13 +103,28 @@ async def _wait(
     """Wait for an event that the caller does not have (or, with `closed`, for the last one)."""
     until = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     number = resident.execution.id
+    names = f"workflow {resident.execution.info.workflow_id!r}, run {resident.execution.info.run_id}"
     while services.clock.now() < until and not services.engine.stopping:
         info = resident.execution.info
         if not info.running or (not closed and info.next_event_id > page.next_id):
             break
         await services.engine.more_events(resident, until, last=closed)
-        resident = await services.engine.get(number)
+        resident = await _still_there(services, number, names)
     return resident
+
+
+async def _still_there(services: Services, number: int, names: str) -> Resident:
+    """A run that was there, by its number in the store; `names` is what its caller calls it.
+
+    Raises:
+        StatusError: NOT_FOUND, if it has been deleted meanwhile.
+    """
+    try:
+        return await services.engine.get(number)
+    except StatusError as error:
+        if error.code != Code.NOT_FOUND:
+            raise
+        raise not_found(f"Workflow execution history not found. It was that of {names}.") from None
 
 
 async def _close_event(
@@ -129,7 +148,7 @@ async def _events(
     request: GetWorkflowExecutionHistoryRequest,
 ) -> GetWorkflowExecutionHistoryResponse:
     last_id = page.last_id or seen.last_id
-    count = min(request.maximum_page_size or services.limits.HISTORY_PAGE_EVENTS, services.limits.HISTORY_PAGE_EVENTS)
+    count = _count(services, request)
     events: list[HistoryEvent] = []
     if page.next_id <= last_id:
         events = (await services.engine.events(resident, page.next_id, last_id, services.limits.HISTORY_PAGE_SIZE))[

@@ -154,7 +154,13 @@ def _described(services: Services, namespace: Namespace) -> DescribeNamespaceRes
             owner_email=namespace.owner_email,
             data=namespace.data,
             capabilities=NamespaceInfo.Capabilities(
-                sync_update=True, async_update=True, worker_heartbeats=True, worker_poll_complete_on_shutdown=True
+                eager_workflow_start=True,
+                sync_update=True,
+                async_update=True,
+                worker_heartbeats=True,
+                worker_poll_complete_on_shutdown=True,
+                standalone_activities=True,
+                standalone_activity_start_delay=True,
             ),
             limits=NamespaceInfo.Limits(
                 blob_size_limit_error=services.limits.PAYLOAD_SIZE, memo_size_limit_error=services.limits.MEMO_SIZE

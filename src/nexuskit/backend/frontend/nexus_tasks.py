@@ -18,7 +18,7 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import polls
-from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.frontend.checks import check_queue, check_text
 from nexuskit.backend.history.nexus_operation import polled_queue
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus import failures
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 async def poll(services: Services, call: Call, request: PollNexusTaskQueueRequest) -> PollNexusTaskQueueResponse:
     """PollNexusTaskQueue: the next request for this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_queue(request, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("nexus", namespace.id, request.task_queue.name)

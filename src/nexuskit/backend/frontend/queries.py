@@ -33,7 +33,7 @@ from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_size
+from nexuskit.backend.frontend.checks import TOO_LARGE, Named, check_size
 from nexuskit.backend.history import workflow_task
 from nexuskit.backend.history.start import ONLY, FirstTask
 from nexuskit.backend.history.state import Destination
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from nexuskit.backend.services import Services
     from nexuskit.backend.settings import Limits
 
-TOO_LARGE = "Blob data size exceeds limit."
-"""What the one who asked is told of an answer that is too large; the real server's words, which programs look for."""
 FAILING_FROM = 3
 """While a workflow task is at this attempt or beyond, its workflow is taken to be broken and is not asked."""
 
@@ -61,7 +59,8 @@ async def query(services: Services, call: Call, request: QueryWorkflowRequest) -
         raise invalid_argument("WorkflowQuery is not set on request.")
     if not request.query.query_type:
         raise invalid_argument("QueryType is not set on request.")
-    check_size("QueryWorkflow", request.query.query_args, services.limits)
+    of = Named(request.namespace, request.execution.workflow_id)
+    check_size("QueryWorkflow", request.query.query_args, services.limits, of)
     resident = await describe.find(services, request.namespace, request.execution)
     info = resident.execution.info
     until = call.deadline or services.clock.now() + services.limits.QUERY_TIMEOUT
@@ -81,7 +80,7 @@ async def query(services: Services, call: Call, request: QueryWorkflowRequest) -
         answer = await _by_itself(services, resident, request, until)
     # The code answered from what it did in a task that may not be on disk yet.
     await services.engine.durable(resident)
-    return QueryWorkflowResponse(query_result=_result(answer, services.limits), link=Link(workflow=link))
+    return QueryWorkflowResponse(query_result=_result(answer, services.limits, of), link=Link(workflow=link))
 
 
 def _rejects(condition: int, status: int) -> bool:
@@ -112,7 +111,7 @@ def _too_late() -> StatusError:
     return StatusError(Code.DEADLINE_EXCEEDED, "query timed out before a worker could process it")
 
 
-def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest, limits: Limits) -> Payloads:
+def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest, limits: Limits, of: Named) -> Payloads:
     """The answer's payloads.
 
     Raises:
@@ -128,7 +127,7 @@ def _result(answer: WorkflowQueryResult | RespondQueryTaskCompletedRequest, limi
     if kind != _ANSWERED:
         raise invalid_argument("query entered invalid state, this should be impossible")
     try:
-        check_size("ConsistentQuery", result, limits)
+        check_size("ConsistentQuery", result, limits, of)
     except StatusError as error:
         raise invalid_argument(TOO_LARGE) from error
     return result
@@ -139,14 +138,15 @@ async def _with_a_task(
 ) -> WorkflowQueryResult | RespondQueryTaskCompletedRequest | None:
     """The answer that comes with a workflow task; None if there is no task any more that it could come with."""
     conversation = conversations.of(resident)
-    if len(conversation.waiting) >= services.limits.BUFFERED_QUERIES:
+    size = sum(each.query.ByteSize() for each in conversation.waiting.values()) + request.query.ByteSize()
+    if len(conversation.waiting) >= services.limits.BUFFERED_QUERIES or size > services.limits.BUFFERED_QUERIES_SIZE:
         detail = ResourceExhaustedFailure(
             cause=ResourceExhaustedCause.RESOURCE_EXHAUSTED_CAUSE_BUSY_WORKFLOW,
             scope=ResourceExhaustedScope.RESOURCE_EXHAUSTED_SCOPE_NAMESPACE,
         )
         text = (
             "consistent query buffer is full, this may be caused by too many queries and workflow not able to process"
-            f" query fast enough ({services.limits.BUFFERED_QUERIES} wait)"
+            f" query fast enough ({len(conversation.waiting)} wait)"
         )
         raise StatusError(Code.RESOURCE_EXHAUSTED, text, [detail])
     question = Question(resident.execution.id, services.draw.uuid(), request.query)
@@ -258,10 +258,12 @@ async def respond(
     resident = services.engine.at_hand(token.execution)
     conversation = resident.conversation if resident is not None else None
     question = conversation.asked.get(token.query_id) if conversation is not None else None
-    if question is None:
+    if resident is None or question is None:
         raise not_found("query task not found, or already expired")
+    info = resident.execution.info
+    of = Named(request.namespace or info.namespace_id, info.workflow_id)
     try:
-        check_size("RespondQueryTaskCompleted", request.query_result, services.limits)
+        check_size("RespondQueryTaskCompleted", request.query_result, services.limits, of)
     except StatusError:
         request = RespondQueryTaskCompletedRequest(completed_type=_FAILED, error_message=TOO_LARGE)
     question.end(request)

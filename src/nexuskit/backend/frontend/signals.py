@@ -21,8 +21,8 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import starting
 from nexuskit.backend.errors import StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend import describe, workflows
-from nexuskit.backend.frontend.checks import check_size, check_text
-from nexuskit.backend.frontend.links import check_links
+from nexuskit.backend.frontend.checks import Named, check_allowed_length, check_size, check_text
+from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.history import cancel, reuse, signal, start, workflow
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ async def signal_workflow(
     """SignalWorkflowExecution: taken once for each request id."""
     check_text("SignalName", request.signal_name, services.limits)
     check_text("RequestId", request.request_id, services.limits, required=False)
-    check_text("Identity", request.identity, services.limits, required=False)
-    check_size("SignalWorkflowExecutionRequest.Input", request.input, services.limits)
-    check_links(request.links, services.limits)
+    of = Named(request.namespace, request.workflow_execution.workflow_id)
+    check_size("SignalWorkflowExecutionRequest.Input", request.input, services.limits, of)
+    check_links(services.limits, request.links)
     resident = await describe.find(services, request.namespace, request.workflow_execution)
     sent = signal.Signal(
         name=request.signal_name,
@@ -65,8 +65,16 @@ async def signal_with_start(
     services: Services, _: Call, request: SignalWithStartWorkflowExecutionRequest
 ) -> SignalWithStartWorkflowExecutionResponse:
     """SignalWithStartWorkflowExecution: the running workflow gets the signal, or a new one starts with it."""
-    check_text("SignalName", request.signal_name, services.limits)
-    check_size("SignalWithStartWorkflowExecutionRequest.SignalInput", request.signal_input, services.limits)
+    if not request.signal_name:
+        raise invalid_argument("SignalName is not set on request.")
+    for field, text in (
+        ("signal name", request.signal_name),
+        ("workflow type name", request.workflow_type.name),
+        ("Request ID", request.request_id),
+    ):
+        check_allowed_length(field, text, services.limits)
+    of = Named(request.namespace, request.workflow_id)
+    check_size("SignalWithStartWorkflowExecutionRequest.SignalInput", request.signal_input, services.limits, of)
     beginning = _as_start(request)
     workflows.check_start(services, beginning)
     if request.workflow_id_conflict_policy == _CONFLICT.WORKFLOW_ID_CONFLICT_POLICY_FAIL:
@@ -156,9 +164,7 @@ async def request_cancel(
     services: Services, _: Call, request: RequestCancelWorkflowExecutionRequest
 ) -> RequestCancelWorkflowExecutionResponse:
     """RequestCancelWorkflowExecution: a workflow that was asked before, or has closed, is not asked again."""
-    check_text("Identity", request.identity, services.limits, required=False)
-    check_text("RequestId", request.request_id, services.limits, required=False)
-    check_links(request.links, services.limits)
+    check_links(services.limits, request.links)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
     asked = cancel.CancelRequest(request.reason, request.identity, list(request.links))
     services.engine.run(resident, lambda tx: cancel.request(tx, asked))
@@ -170,9 +176,9 @@ async def terminate(
     services: Services, _: Call, request: TerminateWorkflowExecutionRequest
 ) -> TerminateWorkflowExecutionResponse:
     """TerminateWorkflowExecution: ended at once, whatever its code would say."""
-    check_text("Identity", request.identity, services.limits, required=False)
-    check_size("TerminateWorkflowExecutionRequest.Details", request.details, services.limits)
-    check_links(request.links, services.limits)
+    of = Named(request.namespace, request.workflow_execution.workflow_id)
+    check_size("TerminateWorkflowExecutionRequest.Details", request.details, services.limits, of)
+    check_links(services.limits, request.links)
     resident = await _of_chain(services, request.namespace, request.workflow_execution, request.first_execution_run_id)
     details = request.details if request.HasField("details") else None
 

@@ -31,6 +31,8 @@ async def get_system_info(services: Services, _: Call, request: GetSystemInfoReq
             internal_error_differentiation=True,
             activity_failure_include_heartbeat=True,
             encoded_failure_attributes=True,
+            upsert_memo=True,
+            count_group_by_execution_status=True,
             sdk_metadata=True,
             # Not the versioning itself: without this, workers do not say which build they are.
             build_id_based_versioning=True,

@@ -28,8 +28,9 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend.checks import check_text
+from nexuskit.backend.frontend.checks import check_length, check_text
 from nexuskit.backend.frontend.system import CLUSTER_NAME
+from nexuskit.backend.history import queue_name
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import duration, timestamp
 
@@ -45,9 +46,6 @@ KINDS = {
     TaskQueueType.TASK_QUEUE_TYPE_NEXUS: "nexus",
 }
 """Type of task queue → the kind of destination that it is."""
-
-RESERVED = "/_sys/"
-"""Names that begin with this are the real server's own, for the parts of a queue."""
 
 UNVERSIONED = "__unversioned__"
 """The version of workers that name none, as the real server tells it."""
@@ -150,7 +148,8 @@ async def configure(
     """UpdateTaskQueueConfig: a rate limit for a whole queue, which counts more than what its workers ask for."""
     namespace = services.namespaces.get(request.namespace)
     check_text("TaskQueue", request.task_queue, services.limits)
-    check_text("Identity", request.identity, services.limits, required=False)
+    most = services.limits.ID_LENGTH
+    check_length(f"Identity field too long (max {most} characters).", request.identity, services.limits)
     if request.task_queue_type not in KINDS:
         raise invalid_argument(f"TaskQueueType {request.task_queue_type} is not one of a task queue.")
     queue = Destination(KINDS[request.task_queue_type], namespace.id, request.task_queue)
@@ -168,7 +167,7 @@ async def configure(
             raise invalid_argument(
                 f"UpdateQueueRateLimit: a rate must not be negative, got {update.rate_limit.requests_per_second:g}."
             )
-    check_text("Reason", update.reason, services.limits, required=False)
+    check_length(f"UpdateQueueRateLimit.Reason field too long (max {most} characters).", update.reason, services.limits)
     config.queue_rate_limit.CopyFrom(
         RateLimitConfig(
             rate_limit=RateLimit(requests_per_second=update.rate_limit.requests_per_second)
@@ -186,9 +185,5 @@ async def configure(
 
 
 def _checked(services: Services, queue: TaskQueue) -> str:
-    if not queue.name:
-        raise invalid_argument("missing task queue name: TaskQueue is not set on request.")
-    check_text("TaskQueue", queue.name, services.limits)
-    if queue.name.startswith(RESERVED):
-        raise invalid_argument(f"task queue name cannot start with reserved prefix {RESERVED}: {queue.name[:100]!r}")
+    queue_name.check(queue.name, services.limits)
     return queue.name

@@ -18,8 +18,8 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import conversations
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.frontend import describe
-from nexuskit.backend.frontend.checks import check_size
-from nexuskit.backend.frontend.links import check_links
+from nexuskit.backend.frontend.checks import Named, check_size, check_text
+from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import update
 
@@ -64,9 +64,7 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     """
     if not request.request.HasField("meta"):
         raise invalid_argument("Update meta is not set on request.")
-    size = len(request.request.meta.update_id.encode())
-    if size > services.limits.ID_LENGTH:
-        raise invalid_argument(f"UpdateId length exceeds limit: {size} bytes, at most {services.limits.ID_LENGTH}.")
+    check_text("UpdateId", request.request.meta.update_id, services.limits, required=False)
     if not request.request.meta.update_id:
         request.request.meta.update_id = services.draw.uuid()
     if not request.request.HasField("input"):
@@ -76,9 +74,10 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
     if request.wait_policy.lifecycle_stage == _ADMITTED:
         text = "UpdateWorkflowExecution issued asynchronously and waiting on update admitted is not supported."
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
-    check_size("UpdateWorkflowExecution.Request", request.request, services.limits)
+    of = Named(request.namespace, request.workflow_execution.workflow_id)
+    check_size("UpdateWorkflowExecution.Request", request.request, services.limits, of)
     callbacks = request.request.completion_callbacks
-    check_links([*request.request.links, *(link for each in callbacks for link in each.links)], services.limits)
+    check_links(services.limits, request.request.links, callbacks)
     if callbacks and not request.request.request_id:
         raise invalid_argument("invalid *update.Request: request_id is required when completion_callbacks are set")
     check_callbacks(services, request.request)

@@ -24,8 +24,8 @@ from nexuskit.backend import conversations, tokens
 from nexuskit.backend.conversations import Question
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.frontend import activity_tasks, describe, polls, queries
-from nexuskit.backend.frontend.checks import check_text
-from nexuskit.backend.history import task_completion, task_events, update, workflow_task
+from nexuskit.backend.frontend.checks import check_queue, check_text
+from nexuskit.backend.history import activity_failures, task_completion, task_events, update, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.state import Destination
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 async def poll(services: Services, call: Call, request: PollWorkflowTaskQueueRequest) -> PollWorkflowTaskQueueResponse:
     """PollWorkflowTaskQueue: the next task that waits in this queue, or nothing after a while."""
     namespace = services.namespaces.get(request.namespace)
-    check_text("TaskQueue", request.task_queue.name, services.limits)
+    check_queue(request, services.limits)
     check_text("Identity", request.identity, services.limits, required=False)
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("workflow", namespace.id, request.task_queue.name)
@@ -199,13 +199,10 @@ async def fail(
     token = _read_token(services, request.namespace, request.task_token)
     resident = await services.resident(token)
     failure = request.failure if request.HasField("failure") else None
-    if failure is not None and failure.ByteSize() > services.limits.PAYLOAD_SIZE:
-        size = failure.ByteSize()
-        raise invalid_argument(
-            f"Blob data size exceeds limit: Failure is {size} bytes, at most {services.limits.PAYLOAD_SIZE}."
-        )
-
     if failure is not None:
+        if failure.ByteSize() > services.limits.PAYLOAD_SIZE:  # refused, the task would seem to be with the worker
+            short = activity_failures.truncated(failure, services.limits.FAILURE_SIZE_LARGE)
+            failure = activity_failures.server_failure(activity_failures.FAILURE_TOO_LARGE, cause=short)
         cut_causes(failure, services.limits)
 
     def decide(tx: Transaction) -> None:

@@ -16,8 +16,15 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
-from nexuskit.backend.frontend.checks import check_size, check_span, check_text
-from nexuskit.backend.frontend.links import check_links
+from nexuskit.backend.frontend.checks import (
+    Named,
+    check_allowed_length,
+    check_queue,
+    check_size,
+    check_span,
+    check_text,
+)
+from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
@@ -121,7 +128,7 @@ def _attach(services: Services, there: Resident, request: StartWorkflowExecution
     options = request.on_conflict_options
     request_id = request.request_id if options.attach_request_id else ""
     callbacks = list(request.completion_callbacks) if options.attach_completion_callbacks else []
-    links = list(request.links) if options.attach_links else []
+    links = history_start.own_links(request.links, request.completion_callbacks) if options.attach_links else []
     services.engine.run(there, lambda tx: attach.attach(tx, request_id, callbacks, links))
     return request_id
 
@@ -163,29 +170,26 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     Raises:
         StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
     """
-    check_text("WorkflowId", request.workflow_id, services.limits)
+    if not request.workflow_id:
+        raise invalid_argument("WorkflowId is not set on request.")
+    check_allowed_length("WorkflowId", request.workflow_id, services.limits)
     check_text("WorkflowType", request.workflow_type.name, services.limits)
-    check_text("task queue (TaskQueue.Name)", request.task_queue.name, services.limits)
+    check_queue(request, services.limits)
     check_text("RequestId", request.request_id, services.limits, required=False)
-    check_text("Identity", request.identity, services.limits, required=False)
     for field in ("execution", "run", "task"):
-        check_span(f"Workflow{field.title()}Timeout", getattr(request, f"workflow_{field}_timeout"))
-    check_size("WorkflowStartRequest.Input", request.input, services.limits)
-    check_size("WorkflowStartRequest.Header", request.header, services.limits)
-    check_size("WorkflowStartRequest.Memo", request.memo, services.limits, limit=services.limits.MEMO_SIZE)
+        check_span(f"Workflow{field.title()}TimeoutSeconds", getattr(request, f"workflow_{field}_timeout"))
+    of = Named(request.namespace, request.workflow_id)
+    check_size("WorkflowStartRequest.Input", request.input, services.limits, of)
     check_size(
-        "UserMetadata.Summary",
-        request.user_metadata.summary,
+        "WorkflowStartRequest.Memo",
+        request.memo,
         services.limits,
-        limit=services.limits.USER_METADATA_SUMMARY_SIZE,
+        of,
+        limit=services.limits.MEMO_SIZE,
+        refusal="Memo size exceeds limit.",
     )
-    check_size(
-        "UserMetadata.Details",
-        request.user_metadata.details,
-        services.limits,
-        limit=services.limits.USER_METADATA_DETAILS_SIZE,
-    )
-    check_span("WorkflowStartDelay", request.workflow_start_delay)
+    check_links(services.limits, request.links, request.completion_callbacks)
+    check_span("WorkflowStartDelaySeconds", request.workflow_start_delay)
     check_attributes(services, services.namespaces.get(request.namespace), request.search_attributes)
     history_start.checked_repeats(request, services.clock.now(), services.limits)
     if request.cron_schedule and request.HasField("workflow_start_delay"):
@@ -196,12 +200,6 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     if options.attach_completion_callbacks and not options.attach_request_id:
         raise invalid_argument("attaching request ID is required for attaching completion callbacks")
     check_callbacks(services, request)
-    by_callbacks = [link for each in request.completion_callbacks for link in each.links]
-    # A handler's SDK sends the caller's links with its callback and beside it; they are shown once.
-    beside = [link for link in request.links if link not in by_callbacks]
-    del request.links[:]
-    request.links.extend(beside)
-    check_links([*beside, *by_callbacks], services.limits)
 
 
 def check_callbacks(

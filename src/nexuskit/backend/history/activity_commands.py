@@ -18,7 +18,7 @@ from temporalio.api.history.v1 import (
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import activity_options, buffer
 from nexuskit.backend.history.activity import Activity, closed_activity
-from nexuskit.backend.history.command import CommandError, check_payloads
+from nexuskit.backend.history.command import CommandError, check_given, check_payloads
 
 if TYPE_CHECKING:
     from temporalio.api.command.v1 import Command, ScheduleActivityTaskCommandAttributes
@@ -34,10 +34,11 @@ NOT_STARTED = "ACTIVITY_ID_NOT_STARTED"
 
 def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     """ScheduleActivityTask: the activity waits for a worker of its task queue."""
+    check_given(_BAD, command)
     attributes = command.schedule_activity_task_command_attributes
     options = _options(tx, attributes)
     name = f"activity {attributes.activity_id!r} of type {attributes.activity_type.name!r}"
-    check_payloads(_BAD, f"ScheduleActivityTaskCommandAttributes.Input of {name}", attributes.input, tx.limits)
+    check_payloads(_BAD, "ScheduleActivityTaskCommandAttributes.Input", attributes.input, tx.limits, of=name)
     table = tx.state.of(Activity)
     if any(row.activity_id == attributes.activity_id for _, row in table.items()):
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_SCHEDULE_ACTIVITY_DUPLICATE_ID
@@ -89,6 +90,7 @@ def _options(tx: Transaction, attributes: ScheduleActivityTaskCommandAttributes)
 
 def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None:
     """RequestCancelActivityTask: one that waits is cancelled, one that runs is told by its next heartbeat."""
+    check_given(_BAD_CANCEL, command)
     scheduled_id = command.request_cancel_activity_task_command_attributes.scheduled_event_id
     if scheduled_id <= 0:
         raise CommandError(_BAD_CANCEL, "ScheduledEventId is not set on RequestCancelActivityTaskCommand.")

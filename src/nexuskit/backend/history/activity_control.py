@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from temporalio.api.common.v1 import RetryPolicy
 
-from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.errors import Code, StatusError, not_found
 from nexuskit.backend.history import activity_options, retry
 from nexuskit.backend.history.activity import Activity, Pause, change, check_open, waiting_anew
 from nexuskit.backend.history.activity_options import Options
@@ -201,8 +201,6 @@ def update_options(tx: Transaction, which: Which, options: ActivityOptions, path
     Raises:
         StatusError: INVALID_ARGUMENT, for options that make no sense; NOT_FOUND, as of `matching`.
     """
-    if not paths:
-        raise invalid_argument("UpdateMask is not provided")
     changed = Options(queue="")
     for row in matching(tx.state, which):
         wanted = activity_options.merged(activity_options.shown(row.options), options, paths)

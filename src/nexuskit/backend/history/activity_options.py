@@ -19,9 +19,9 @@ from temporalio.api.enums.v1 import TaskQueueKind
 from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.history import retry
+from nexuskit.backend.history import queue_name, retry
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import duration, span
+from nexuskit.backend.times import duration, fault, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -157,14 +157,12 @@ def checked(
 
 
 def _check_names(given: ActivityOptions, activity_id: str, activity_type: str, limits: Limits) -> None:
-    if not given.task_queue.name:
-        raise invalid_argument("missing task queue name")
+    queue_name.check(given.task_queue.name, limits)
     if not activity_id:
         raise invalid_argument("activityId is not set")
     if not activity_type:
         raise invalid_argument("activityType is not set")
-    names = (("taskQueue", given.task_queue.name), ("activityId", activity_id), ("activityType", activity_type))
-    for field, name in names:
+    for field, name in (("activityId", activity_id), ("activityType", activity_type)):
         size = len(name.encode())
         if size > limits.ID_LENGTH:
             raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
@@ -193,10 +191,9 @@ def effective_priority(workflow: bytes, given: bytes) -> Priority | None:
 
 
 def _span(name: str, length: Duration) -> int:
-    value = span(length)
-    if value < 0:
-        raise invalid_argument(f"invalid {name}: negative duration")
-    return value
+    if fault(length):
+        raise invalid_argument(f"invalid {name}: {fault(length)}")
+    return span(length)
 
 
 def _holds(message: Message, field: str) -> bool:

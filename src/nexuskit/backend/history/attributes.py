@@ -16,7 +16,7 @@ from temporalio.api.history.v1 import (
 )
 
 from nexuskit.backend.errors import StatusError
-from nexuskit.backend.history.command import CommandError
+from nexuskit.backend.history.command import CommandError, check_given
 from nexuskit.backend.visibility import search_attributes
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def apply_modified(state: Execution, event: HistoryEvent) -> None:
 
 def upsert(tx: Transaction, command: Command, completed_id: int) -> None:
     """UpsertWorkflowSearchAttributes."""
+    check_given(_BAD_ATTRIBUTES, command)
     attributes = command.upsert_workflow_search_attributes_command_attributes
     if not attributes.HasField("search_attributes"):
         raise CommandError(_BAD_ATTRIBUTES, "SearchAttributes is not set on UpsertWorkflowSearchAttributesCommand.")
@@ -103,6 +104,7 @@ def _check_types(tx: Transaction, given: SearchAttributes) -> None:
 
 def modify(tx: Transaction, command: Command, completed_id: int) -> None:
     """ModifyWorkflowProperties."""
+    check_given(_BAD_PROPERTIES, command)
     attributes = command.modify_workflow_properties_command_attributes
     if not attributes.HasField("upserted_memo"):
         raise CommandError(_BAD_PROPERTIES, "UpsertedMemo is not set on ModifyWorkflowPropertiesCommand.")

@@ -1,8 +1,8 @@
 """A completion callback: somebody is to be told when this run closes, or an update of it completes.
 
-    STANDBY ── it closes ──> SCHEDULED ── delivered ──> SUCCEEDED
-                                     │ ^  └── refused for good ──> FAILED
-                                     └─┘ the attempt failed: attempt + 1, after a pause
+    STANDBY ── it ends ──> SCHEDULED ── delivered ──> SUCCEEDED
+                             │ ^  └── refused for good ──> FAILED
+                             └─┘ the attempt failed: attempt + 1, after a pause
 
 The rows outlive the run's other rows: they stay until they are delivered or have failed, and after that are shown by
 describe (temporalio/temporal: components/callbacks).

@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import (
 )
 
 from nexuskit.backend.history import start
-from nexuskit.backend.history.command import check_payloads
+from nexuskit.backend.history.command import check_given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,8 +68,8 @@ def request(tx: Transaction, asked: CancelRequest) -> None:
 
 def cancel(tx: Transaction, command: Command, completed_id: int) -> None:
     """CancelWorkflowExecution: the workflow's code has stopped."""
+    check_given(_BAD, command)
     attributes = command.cancel_workflow_execution_command_attributes
-    check_payloads(_BAD, "CancelWorkflowExecutionCommandAttributes.Details", attributes.details, tx.limits)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
         workflow_execution_canceled_event_attributes=WorkflowExecutionCanceledEventAttributes(

@@ -29,7 +29,14 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import callback, cron, retry, start
 from nexuskit.backend.history.attributes import check as check_attributes
-from nexuskit.backend.history.command import CommandError, check_payloads, check_span
+from nexuskit.backend.history.command import (
+    CommandError,
+    check_given,
+    check_length,
+    check_payloads,
+    check_queue,
+    check_timeout,
+)
 from nexuskit.backend.history.transaction import Successor
 from nexuskit.backend.times import duration, span, timestamp
 
@@ -53,15 +60,17 @@ def continue_as_new(tx: Transaction, command: Command, completed_id: int) -> Non
     info = tx.state.info
     name = given.workflow_type.name or info.workflow_type
     queue = given.task_queue.name or info.task_queue
-    for field, value in (("WorkflowType", name), ("TaskQueue", queue)):
-        if len(value.encode()) > tx.limits.ID_LENGTH:
-            raise CommandError(_BAD, f"{field} on ContinueAsNewWorkflowExecutionCommand exceeds length limit.")
+    check_given(_BAD, command)
+    check_length(_BAD, "WorkflowType", "ContinueAsNewWorkflowExecutionCommand", name, tx.limits)
+    before = "error validating ContinueAsNewWorkflowExecutionCommand TaskQueue"
+    check_queue(_BAD, before, queue, tx.limits)
     command_name = "ContinueAsNewWorkflowExecutionCommandAttributes"
-    run = check_span(_BAD, f"{command_name}.WorkflowRunTimeout", given.workflow_run_timeout) or info.run_timeout
-    task = check_span(_BAD, f"{command_name}.WorkflowTaskTimeout", given.workflow_task_timeout) or info.task_timeout
-    pause = check_span(_BAD, f"{command_name}.BackoffStartInterval", given.backoff_start_interval)
-    check_payloads(_BAD, f"{command_name}.Input", given.input, tx.limits)
-    check_payloads(_BAD, f"{command_name}.Memo", given.memo, tx.limits)
+    on = "on ContinueAsNewWorkflowExecutionCommand"
+    run = check_timeout(_BAD, f"Invalid WorkflowRunTimeout {on}", given.workflow_run_timeout) or info.run_timeout
+    task = check_timeout(_BAD, f"Invalid WorkflowTaskTimeout {on}", given.workflow_task_timeout) or info.task_timeout
+    pause = check_timeout(_BAD, f"Invalid BackoffStartInterval {on}", given.backoff_start_interval)
+    check_payloads(_BAD, f"{command_name}. Input", given.input, tx.limits)
+    check_payloads(_BAD, f"{command_name}. Memo", given.memo, tx.limits)
     check_attributes(tx, given.search_attributes)
     try:
         policy = start.checked_repeats(given, tx.now, tx.limits)

@@ -40,7 +40,15 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from nexuskit.backend.errors import StatusError
 from nexuskit.backend.history import start, workflow_task
 from nexuskit.backend.history.attributes import check as check_attributes
-from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_span, own_namespace
+from nexuskit.backend.history.command import (
+    CommandError,
+    check_given,
+    check_id,
+    check_payloads,
+    check_queue,
+    check_timeout,
+    own_namespace,
+)
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 
@@ -182,14 +190,17 @@ def apply_treated(state: Execution, record: Treated) -> None:
 def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     """StartChildWorkflowExecution: it is written down, and the child is started as soon as that is on disk."""
     given = command.start_child_workflow_execution_command_attributes
-    check_id(_BAD, f"WorkflowId of {_COMMAND}", given.workflow_id, tx.limits)
-    check_id(_BAD, f"WorkflowType of {_COMMAND}", given.workflow_type.name, tx.limits)
+    check_given(_BAD, command)
     name = f"{_COMMAND} of workflow {given.workflow_id!r}"
     namespace = own_namespace(tx, _BAD, name, given.namespace)
+    for field, value in (("WorkflowId", given.workflow_id), ("WorkflowType", given.workflow_type.name)):
+        check_id(_BAD, field, _COMMAND, value, tx.limits, required="Required field ")
     for field in ("Execution", "Run", "Task"):
-        check_span(_BAD, f"Workflow{field}Timeout of {name}", getattr(given, f"workflow_{field.lower()}_timeout"))
-    check_payloads(_BAD, f"{_COMMAND}Attributes.Input", given.input, tx.limits)
-    check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo, tx.limits)
+        before, after = f"Invalid Workflow{field}Timeout on {_COMMAND}", f" WorkflowId={given.workflow_id}"
+        check_timeout(_BAD, before, getattr(given, f"workflow_{field.lower()}_timeout"), after=after)
+    of = f"workflow {given.workflow_id!r}"
+    check_payloads(_BAD, f"{_COMMAND}Attributes. Input", given.input, tx.limits, of=of)
+    check_payloads(_BAD, f"{_COMMAND}Attributes.Memo", given.memo, tx.limits, of=of)
     check_attributes(tx, given.search_attributes)
     try:
         policy = start.checked_repeats(given, tx.now, tx.limits)
@@ -204,7 +215,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         raise CommandError(cause, message)
     info = tx.state.info
     queue = given.task_queue.name or info.task_queue
-    check_id(_BAD, f"TaskQueue of {name}", queue, tx.limits)
+    check_queue(_BAD, f"invalid TaskQueue on {_COMMAND}", queue, tx.limits)
     attributes = StartChildWorkflowExecutionInitiatedEventAttributes(
         namespace=namespace,
         namespace_id=info.namespace_id,

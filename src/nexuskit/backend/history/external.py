@@ -28,7 +28,14 @@ from temporalio.api.history.v1 import (
 )
 
 from nexuskit.backend.history import child, workflow_task
-from nexuskit.backend.history.command import CommandError, check_id, check_payloads, check_run_id, own_namespace
+from nexuskit.backend.history.command import (
+    CommandError,
+    check_given,
+    check_id,
+    check_payloads,
+    check_run_id,
+    own_namespace,
+)
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 
 if TYPE_CHECKING:
@@ -95,10 +102,14 @@ def signal(tx: Transaction, command: Command, completed_id: int) -> None:
     """SignalExternalWorkflowExecution: it is written down, and sent as soon as that is on disk."""
     given = command.signal_external_workflow_execution_command_attributes
     name = "SignalExternalWorkflowExecutionCommand"
-    check_id(_BAD_SIGNAL, f"WorkflowId of {name}", given.execution.workflow_id, tx.limits)
-    check_run_id(_BAD_SIGNAL, f"RunId of {name}", given.execution.run_id)
-    check_id(_BAD_SIGNAL, f"SignalName of {name}", given.signal_name, tx.limits)
-    check_payloads(_BAD_SIGNAL, f"{name}Attributes.Input", given.input, tx.limits)
+    check_given(_BAD_SIGNAL, command)
+    namespace = own_namespace(tx, _BAD_SIGNAL, name, given.namespace)
+    check_id(_BAD_SIGNAL, "WorkflowId", name, given.execution.workflow_id, tx.limits)
+    check_run_id(_BAD_SIGNAL, name, given.execution.run_id)
+    if not given.signal_name:
+        raise CommandError(_BAD_SIGNAL, f"SignalName is not set on {name}. WorkflowId={given.execution.workflow_id}")
+    of = f"signal {given.signal_name[:100]!r} to workflow {given.execution.workflow_id!r}"
+    check_payloads(_BAD_SIGNAL, f"{name}Attributes.Input", given.input, tx.limits, of=of)
     pending = len(tx.state.of(ExternalSignal))
     if pending >= tx.limits.PENDING_SIGNALS:
         raise CommandError(
@@ -110,7 +121,7 @@ def signal(tx: Transaction, command: Command, completed_id: int) -> None:
         EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
         signal_external_workflow_execution_initiated_event_attributes=SignalExternalWorkflowExecutionInitiatedEventAttributes(
             workflow_task_completed_event_id=completed_id,
-            namespace=own_namespace(tx, _BAD_SIGNAL, name, given.namespace),
+            namespace=namespace,
             namespace_id=tx.state.info.namespace_id,
             workflow_execution=given.execution,
             signal_name=given.signal_name,
@@ -126,8 +137,10 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
     """RequestCancelExternalWorkflowExecution: it is written down, and sent as soon as that is on disk."""
     given = command.request_cancel_external_workflow_execution_command_attributes
     name = "RequestCancelExternalWorkflowExecutionCommand"
-    check_id(_BAD_CANCEL, f"WorkflowId of {name}", given.workflow_id, tx.limits)
-    check_run_id(_BAD_CANCEL, f"RunId of {name}", given.run_id)
+    check_given(_BAD_CANCEL, command)
+    namespace = own_namespace(tx, _BAD_CANCEL, name, given.namespace)
+    check_id(_BAD_CANCEL, "WorkflowId", name, given.workflow_id, tx.limits)
+    check_run_id(_BAD_CANCEL, name, given.run_id)
     for _, row in tx.state.of(child.Child).items():
         if row.workflow_id == given.workflow_id and row.initiated_id > completed_id:
             raise CommandError(
@@ -146,7 +159,7 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
         EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED,
         request_cancel_external_workflow_execution_initiated_event_attributes=RequestCancelExternalWorkflowExecutionInitiatedEventAttributes(
             workflow_task_completed_event_id=completed_id,
-            namespace=own_namespace(tx, _BAD_CANCEL, name, given.namespace),
+            namespace=namespace,
             namespace_id=tx.state.info.namespace_id,
             workflow_execution=WorkflowExecution(workflow_id=given.workflow_id, run_id=given.run_id),
             control=given.control,

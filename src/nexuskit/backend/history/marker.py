@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent, MarkerRecordedEventAttributes
 
 from nexuskit.backend.history.causes import cut_causes
-from nexuskit.backend.history.command import CommandError
+from nexuskit.backend.history.command import CommandError, check_given, check_id
 
 if TYPE_CHECKING:
     from temporalio.api.command.v1 import Command
@@ -29,16 +29,10 @@ def apply_recorded(state: Execution, event: HistoryEvent) -> None:
 
 def record(tx: Transaction, command: Command, completed_id: int) -> None:
     """RecordMarker."""
+    check_given(_BAD, command)
     attributes = command.record_marker_command_attributes
     name = attributes.marker_name
-    if not name:
-        raise CommandError(_BAD, "MarkerName is not set on RecordMarkerCommand.")
-    if len(name.encode()) > tx.limits.ID_LENGTH:
-        raise CommandError(
-            _BAD,
-            "MarkerName on RecordMarkerCommand exceeds length limit."
-            f" MarkerName={name[: tx.limits.ID_LENGTH]} Length={len(name.encode())} Limit={tx.limits.ID_LENGTH}",
-        )
+    check_id(_BAD, "MarkerName", "RecordMarkerCommand", name, tx.limits)
     size = sum(len(key.encode()) + payloads.ByteSize() for key, payloads in attributes.details.items())
     if size > tx.limits.PAYLOAD_SIZE:
         # The workflow would send it again and again, so the task is not repeated.

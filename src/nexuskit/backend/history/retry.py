@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import RetryState, TimeoutType
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history.activity_failures import TIMEOUT_NAMES
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import duration, span
+from nexuskit.backend.times import duration, fault, span
 
 if TYPE_CHECKING:
     from temporalio.api.failure.v1 import Failure
@@ -55,12 +55,12 @@ def filled(policy: RetryPolicy | None, limits: Limits) -> RetryPolicy:
 
 
 def _check(given: RetryPolicy, initial: int, maximum: int) -> None:
-    if initial < 0:
-        raise invalid_argument("invalid InitialInterval set on retry policy: negative duration")
+    if fault(given.initial_interval):
+        raise invalid_argument(f"invalid InitialInterval set on retry policy: {fault(given.initial_interval)}")
     if given.backoff_coefficient and not given.backoff_coefficient >= 1:  # so that NaN is refused too
         raise invalid_argument("BackoffCoefficient cannot be less than 1 on retry policy.")
-    if maximum < 0:
-        raise invalid_argument("invalid MaximumInterval set on retry policy: negative duration")
+    if fault(given.maximum_interval):
+        raise invalid_argument(f"invalid MaximumInterval set on retry policy: {fault(given.maximum_interval)}")
     if maximum and maximum < initial:
         raise invalid_argument("MaximumInterval cannot be less than InitialInterval on retry policy.")
     if given.maximum_attempts < 0:

@@ -31,10 +31,10 @@ def exceeded(tx: Transaction) -> str:
             f"Workflow history count exceeds limit. It would be {info.next_event_id - 1} events, at most"
             f" {tx.limits.HISTORY_EVENTS}; continue as new before that."
         )
-    pending = tx.state.pending_size()
-    if pending > tx.limits.PENDING_SIZE:
+    size = tx.state.size()
+    if size > tx.limits.PENDING_SIZE:
         return (
-            f"Workflow mutable state size exceeds limit. What is pending would be {pending} bytes, at most"
+            f"Workflow mutable state size exceeds limit. It would be {size} bytes without its history, at most"
             f" {tx.limits.PENDING_SIZE}."
         )
     return ""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         ContinueAsNewWorkflowExecutionCommandAttributes,
         StartChildWorkflowExecutionCommandAttributes,
     )
-    from temporalio.api.common.v1 import Link
+    from temporalio.api.common.v1 import Callback, Link
     from temporalio.api.history.v1 import StartChildWorkflowExecutionInitiatedEventAttributes
     from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
@@ -189,12 +189,19 @@ def from_request(request: StartWorkflowExecutionRequest, now: int, limits: Limit
     if request.HasField("propagated_nexus_serialization_context"):
         attributes.propagated_nexus_serialization_context.CopyFrom(request.propagated_nexus_serialization_context)
     metadata = request.user_metadata if request.HasField("user_metadata") else None
-    return StartRun(attributes, request.request_id, list(request.links), metadata)
+    links = own_links(request.links, request.completion_callbacks)
+    return StartRun(attributes, request.request_id, links, metadata)
 
 
 def first_pause(cron_schedule: str, now: int) -> int:
     """How long a run waits for the first moment of its cron schedule (ns); 0 where it has none."""
     return cron.pause(cron_schedule, now, now) or 0 if cron_schedule else 0
+
+
+def own_links(links: Sequence[Link], callbacks: Sequence[Callback]) -> list[Link]:
+    """Those of a request's links that none of its callbacks to a Nexus caller has: they would be shown twice."""
+    shown = [link for each in callbacks if each.HasField("nexus") for link in each.links]
+    return [link for link in links if link not in shown]
 
 
 def checked_repeats(given: Repeating, now: int, limits: Limits) -> RetryPolicy | None:

@@ -191,18 +191,23 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def weight(self) -> int:
         """About how many bytes it takes to keep."""
-        weight = ROW_WEIGHT
-        for name in _heavy_fields(type(self)):
-            weight += len(getattr(self, name))
-        return weight
+        return ROW_WEIGHT + _heavy(self)
 
 
 ROW_WEIGHT = 100
 """What a row weighs beside its byte strings."""
 
 
+def _heavy(value: msgspec.Struct) -> int:
+    """The bytes of its byte strings."""
+    weight = 0
+    for name in _heavy_fields(type(value)):
+        weight += len(getattr(value, name))
+    return weight
+
+
 @functools.cache
-def _heavy_fields(row: type[Row]) -> tuple[str, ...]:
+def _heavy_fields(row: type[msgspec.Struct]) -> tuple[str, ...]:
     return tuple(field.name for field in msgspec.structs.fields(row) if field.type is bytes)
 
 
@@ -328,8 +333,11 @@ class Execution:
             if (before := table.settled.get(key)) is not None or after is not None
         ]
 
-    def pending_size(self) -> int:
-        """About how many bytes all rows take, with the running transaction."""
+    def size(self) -> int:
+        """About how many bytes the run takes without its history: its rows, memo and such, as they are just now."""
+        return self._rows_size() + _heavy(self.info)
+
+    def _rows_size(self) -> int:
         return self._weight + sum([table.growth for table in self._tables.values()])
 
     @property
@@ -344,7 +352,7 @@ class Execution:
 
     def settle(self) -> None:
         """The running transaction holds: what it changed is how things are."""
-        self._weight = self.pending_size()
+        self._weight = self._rows_size()
         for table in self._tables.values():
             if table.changes:
                 table.settle()

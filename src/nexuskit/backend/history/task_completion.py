@@ -103,7 +103,7 @@ def decide(tx: Transaction, request: CompleteTask) -> CompletedTask:
             raise invalid_argument(f"unknown command type: {command.command_type}")
         if command.command_type not in tx.rules.commands:
             raise unimplemented(f"command {CommandType.Name(command.command_type)} is not served by this backend")
-    tx.messages = {message.id: message for message in request.messages}
+    tx.messages = list(request.messages)
     idle = request.another and not request.commands and not request.messages
     if idle and task.original_scheduled_time + tx.limits.WORKFLOW_TASK_KEPT_ALIVE < tx.now:
         tx.answers = request.answers
@@ -181,7 +181,7 @@ def _refuse(
     failure = Failure(message=text, server_failure_info=ServerFailureInfo())
     workflow_task.fail(tx, task, error.cause, failure, request.identity, again=not error.terminate)
     if error.terminate:
-        workflow.terminate(tx, error.message, SERVER)
+        workflow.terminate(tx, text, SERVER)
     return refusal
 
 

@@ -77,9 +77,9 @@ def started_attributes(
 ) -> WorkflowTaskStartedEventAttributes:
     """What the started event says; `task` is the task as it was scheduled."""
     reasons: list[SuggestContinueAsNewReason.ValueType] = []
-    if info.history_size > limits.SUGGEST_CONTINUE_AS_NEW_SIZE:
+    if info.history_size >= limits.SUGGEST_CONTINUE_AS_NEW_SIZE:
         reasons.append(SuggestContinueAsNewReason.SUGGEST_CONTINUE_AS_NEW_REASON_HISTORY_SIZE_TOO_LARGE)
-    if info.next_event_id > limits.SUGGEST_CONTINUE_AS_NEW_EVENTS:
+    if info.next_event_id >= limits.SUGGEST_CONTINUE_AS_NEW_EVENTS:
         reasons.append(SuggestContinueAsNewReason.SUGGEST_CONTINUE_AS_NEW_REASON_TOO_MANY_HISTORY_EVENTS)
     if many_updates:
         reasons.append(SuggestContinueAsNewReason.SUGGEST_CONTINUE_AS_NEW_REASON_TOO_MANY_UPDATES)

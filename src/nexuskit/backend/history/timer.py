@@ -16,7 +16,7 @@ from temporalio.api.history.v1 import (
 )
 
 from nexuskit.backend.history import buffer, workflow_task
-from nexuskit.backend.history.command import CommandError, check_id, check_span
+from nexuskit.backend.history.command import CommandError, check_given, check_id, check_timeout
 from nexuskit.backend.history.state import Index, Info, Row
 from nexuskit.backend.times import moment, span
 
@@ -69,9 +69,11 @@ def apply_cancelled(state: Execution, event: HistoryEvent) -> None:
 
 def start(tx: Transaction, command: Command, completed_id: int) -> None:
     """StartTimer."""
+    check_given(_BAD_START, command)
     attributes = command.start_timer_command_attributes
-    check_id(_BAD_START, "TimerId of StartTimer", attributes.timer_id, tx.limits)
-    check_span(_BAD_START, f"StartToFireTimeout of timer {attributes.timer_id!r}", attributes.start_to_fire_timeout)
+    check_id(_BAD_START, "TimerId", "StartTimerCommand", attributes.timer_id, tx.limits)
+    before, after = "An invalid StartToFireTimeout is set on StartTimerCommand", f" TimerId={attributes.timer_id}"
+    check_timeout(_BAD_START, before, attributes.start_to_fire_timeout, after=after)
     if tx.state.of(Timer).get(attributes.timer_id) is not None:
         cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_START_TIMER_DUPLICATE_ID
         raise CommandError(cause, f"TimerId {attributes.timer_id!r} is already in use by a pending timer.")
@@ -87,8 +89,9 @@ def start(tx: Transaction, command: Command, completed_id: int) -> None:
 
 def cancel(tx: Transaction, command: Command, completed_id: int) -> None:
     """CancelTimer. A timer that fired while the workflow's task was under way is taken back before history sees it."""
+    check_given(_BAD_CANCEL, command)
     timer_id = command.cancel_timer_command_attributes.timer_id
-    check_id(_BAD_CANCEL, "TimerId of CancelTimer", timer_id, tx.limits)
+    check_id(_BAD_CANCEL, "TimerId", "CancelTimerCommand", timer_id, tx.limits)
     row = tx.state.of(Timer).get(timer_id)
     if row is not None:
         started_id = row.started_id

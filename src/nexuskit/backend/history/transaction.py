@@ -121,7 +121,7 @@ class Transaction:
         catalogues: id of each namespace → what search attributes it has.
         limits: of this backend.
         events: the events that go into history, in order.
-        messages: what the worker sent with its commands, by id; each is taken out when it is carried out.
+        messages: what the worker sent with its commands, in its order; each is taken out when it is carried out.
         verdicts: id of each update of which no trace stays → what its waiters are told.
         answers: id of each query that the worker answered → its answer.
         command: the one that is being carried out, until its event is there: that says what the user said of it.
@@ -165,7 +165,7 @@ class Transaction:
         self.now = now
         self.draw = draw
         self.events: list[HistoryEvent] = []
-        self.messages: dict[str, Message] = {}
+        self.messages: list[Message] = []
         self.verdicts: dict[str, Verdict] = {}
         self.answers: Mapping[str, WorkflowQueryResult] = {}
         self.command: Command | None = None
@@ -237,7 +237,7 @@ class Transaction:
         """Forget all that was added so far."""
         self.events.clear()
         self.successor = None
-        self.messages = {}
+        self.messages = []
         self.verdicts = {}
         self.answers = {}
         self.command = None

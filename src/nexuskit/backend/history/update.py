@@ -43,10 +43,10 @@ from temporalio.api.protocol.v1 import Message
 from temporalio.api.update.v1 import Acceptance, Rejection, Request, Response
 
 from nexuskit.backend import limits
-from nexuskit.backend.errors import Code, StatusError, not_found
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.history import update_callbacks, workflow_task
 from nexuskit.backend.history.causes import cut_causes
-from nexuskit.backend.history.command import CommandError
+from nexuskit.backend.history.command import CommandError, check_given
 from nexuskit.backend.history.state import NOTHING, Index, Info, Row
 from nexuskit.backend.history.transaction import Record, Verdict
 from nexuskit.backend.times import moment
@@ -412,17 +412,20 @@ def may_discard(state: Execution, task: WorkflowTask, messages: Sequence[Message
 
 def carry_out(tx: Transaction, command: Command, completed_id: int) -> None:
     """ProtocolMessage: here the named message has its place."""
+    check_given(_BAD_MESSAGE, command)
     message_id = command.protocol_message_command_attributes.message_id
-    message = tx.messages.pop(message_id, None)
-    if message is None:
+    if not message_id:
+        raise CommandError(_BAD_MESSAGE, "MessageID is not set on ProtocolMessageCommand.")
+    place = next((place for place, message in enumerate(tx.messages) if message.id == message_id), None)
+    if place is None:
         raise CommandError(_BAD_MESSAGE, f"ProtocolMessageCommand referenced absent message ID {message_id}")
-    _answer(tx, message)
+    _answer(tx, tx.messages.pop(place))
 
 
 def carry_out_rest(tx: Transaction) -> None:
     """The messages that no command named, in their order."""
     while tx.messages:
-        _answer(tx, tx.messages.pop(next(iter(tx.messages))))
+        _answer(tx, tx.messages.pop(0))
 
 
 def reject_unanswered(tx: Transaction) -> None:
@@ -450,6 +453,9 @@ def give_up_sent(tx: Transaction) -> None:
 
 def _answer(tx: Transaction, message: Message) -> None:
     """A worker's message about one update."""
+    if not message.HasField("body"):
+        # No failed task, as on the real server: an SDK that sends such a thing would send it again.
+        raise invalid_argument("nil message body")
     update_id = message.protocol_instance_id
     if message.body.Is(Acceptance.DESCRIPTOR):
         acceptance = _unpack(Acceptance, message)

@@ -24,7 +24,7 @@ from temporalio.api.history.v1 import (
 
 from nexuskit.backend.history import callback, chain, child, workflow_task
 from nexuskit.backend.history.causes import cut_causes
-from nexuskit.backend.history.command import CommandError, check_payloads
+from nexuskit.backend.history.command import CommandError, check_given, check_payloads
 from nexuskit.backend.history.identities import RESETTER
 from nexuskit.backend.times import moment
 
@@ -102,6 +102,7 @@ def successor_of(close_event: HistoryEvent) -> str:
 
 def complete(tx: Transaction, command: Command, completed_id: int) -> None:
     """CompleteWorkflowExecution."""
+    check_given(_BAD_COMPLETE, command)
     attributes = command.complete_workflow_execution_command_attributes
     check_payloads(_BAD_COMPLETE, "CompleteWorkflowExecutionCommandAttributes.Result", attributes.result, tx.limits)
     tx.add(
@@ -116,6 +117,7 @@ def complete(tx: Transaction, command: Command, completed_id: int) -> None:
 
 def fail(tx: Transaction, command: Command, completed_id: int) -> None:
     """FailWorkflowExecution."""
+    check_given(_BAD_FAIL, command)
     attributes = command.fail_workflow_execution_command_attributes
     if not attributes.HasField("failure"):
         raise CommandError(_BAD_FAIL, "Failure is not set on FailWorkflowExecutionCommand.")

@@ -17,8 +17,10 @@ from nexuskit.backend.store.upgrades import add_functions
 MEMORY = ":memory:"
 """In place of a file: keep nothing."""
 
-CHECKPOINT_PAGES = 2_000
-"""Pages (of 4 KiB) in the write-ahead log before they are moved into the file: 8 MB, some 300 workflows."""
+CHECKPOINT_PAGES = 16_000
+"""Pages (of 4 KiB) in the write-ahead log with which a commit itself moves them into the file; long before that
+`checkpoints` does.
+"""
 LOG_BYTES = 4 * 1024 * 1024
 """How long the write-ahead log is made when the database is opened. A commit that writes over what is there is cheaper
 than one that makes the file longer, since the file system has less to note down."""

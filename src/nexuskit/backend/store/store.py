@@ -93,7 +93,7 @@ class Store:
         self._database = database
         self._lost = lost
         self.reader = Reader(database)
-        self._writer = Writer(database.first)
+        self._writer = Writer(database.first, database.connect)
         self._loop = asyncio.get_running_loop()
         self._open = Group()
         self._ticket = Ticket()

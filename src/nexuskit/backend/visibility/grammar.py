@@ -2,7 +2,7 @@
 
 Temporal's server takes the filter for the part of an SQL statement after `select * from table1 where`, so it may hold
 GROUP BY, ORDER BY and LIMIT, and an error says at which place of that statement it is. Strings stand in single or
-double quotes, names stand bare or in backquotes.
+double quotes, names stand bare or in backquotes; comments are those of SQL.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ limit: LIMIT NUMBER
     | NAME "(" [operand ("," operand)*] ")"    -> function
 
 COMPARED: "!=" | "<>" | "<=" | ">=" | "=" | "<" | ">"
-AND.2: /and\b/i
-OR.2: /or\b/i
+AND.2: /and\b|&&/i
+OR.2: /or\b|\|\|/i
 NOT.2: /not\b/i
 IN.2: /in\b/i
 IS.2: /is\b/i
@@ -68,6 +68,8 @@ QUOTED_NAME: /`[^`]+`/
 STRING: /'([^'\\]|\\.|'')*'/s | /"([^"\\]|\\.|"")*"/s
 NUMBER: /[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?/
 %ignore /\s+/
+%ignore /(--|#|\/\/)[^\n]*/
+%ignore /\/\*(.|\n)*?\*\//
 """
 
 _BEFORE = len("select * from table1 where ")

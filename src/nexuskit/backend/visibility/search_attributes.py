@@ -11,7 +11,7 @@ import json
 import math
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from temporalio.api.common.v1 import Payload, SearchAttributes
 from temporalio.api.enums.v1 import IndexedValueType
@@ -136,6 +136,7 @@ def check(given: SearchAttributes, custom: Mapping[str, int], namespace: str, li
             raise invalid_argument(f"{name} attribute can't be set in SearchAttributes")
         kind = PREDEFINED.get(name) or custom[name]
         try:
+            _check_shape(payload, kind)
             values(payload, kind)
         except ValueError:
             shown = payload.data[:100].decode(errors="replace")
@@ -185,6 +186,36 @@ def is_null(payload: Payload) -> bool:
     return payload.metadata["encoding"] == b"binary/null" or payload.data in (b"null", b"[]")
 
 
+def _check_shape(payload: Payload, kind: int) -> None:
+    """What is newly set has the shape that the real server reads; what is in older files may have others.
+
+    Raises:
+        ValueError: not encoded as JSON; a list where one value is due, or the other way round; a number with a
+            fraction, even of nought, for Int; a date without a time.
+    """
+    encoding = payload.metadata["encoding"]
+    if encoding == b"binary/null":
+        return
+    if encoding != b"json/plain":
+        raise ValueError(f"{encoding!r} is not json/plain")
+    found: object = json.loads(payload.data.decode(errors="replace"))
+    if found is None or found == []:
+        return
+    if kind == KEYWORD_LIST:
+        if not isinstance(found, list):
+            raise ValueError("a single value is no list")
+        return
+    if isinstance(found, list):
+        several = cast("list[object]", found)
+        if len(several) != 1:
+            raise ValueError("a list of several is no single value")
+        found = several[0]
+    if kind == INT and isinstance(found, float):
+        raise ValueError(f"{found!r} is no whole number")
+    if kind == DATETIME and isinstance(found, str):
+        moment(found)
+
+
 def values(payload: Payload, kind: int) -> list[str | int | float]:
     """The values in a payload, as the store keeps them: times in ns, truth as 0 or 1, texts as their words.
 
@@ -193,7 +224,7 @@ def values(payload: Payload, kind: int) -> list[str | int | float]:
     """
     if is_null(payload):
         return []
-    found = json.loads(payload.data)
+    found = json.loads(payload.data.decode(errors="replace"))
     every: list[Any] = found if isinstance(found, list) else [found]  # pyright: ignore[reportUnknownVariableType]
     if kind == KEYWORD_LIST and not isinstance(found, list):
         every = [found]
@@ -207,13 +238,11 @@ def _stored(value: object, kind: int) -> list[str | int | float]:
         case bool():
             pass
         case str() if kind in (KEYWORD, KEYWORD_LIST):
-            value.encode()  # half a surrogate pair is no text
-            return [value]
+            return [_text(value)]
         case str() if kind == TEXT:
-            value.encode()
-            return [*words(value)]
+            return [*words(_text(value))]
         case str() if kind == DATETIME:
-            return [moment(value)]
+            return [moment(value, dates=True)]
         case int() if kind == INT and value in INT_RANGE:
             return [value]
         case int() | float() if kind == DOUBLE and math.isfinite(value):
@@ -225,19 +254,24 @@ def _stored(value: object, kind: int) -> list[str | int | float]:
     raise ValueError(f"{value!r} is no {NAMES[kind]}")
 
 
+def _text(value: str) -> str:
+    """With U+FFFD for halves of surrogate pairs, which are no text, as the real server reads them."""
+    return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def words(text: str) -> tuple[str, ...]:
     """The words of a text, as it is searched: letters and digits, in lower case."""
     folded = "".join(char if char.isalnum() else " " for char in text.casefold())
     return tuple(dict.fromkeys(folded.split()))
 
 
-def moment(text: str) -> int:
-    """A time as RFC 3339 writes it, or a date alone, in ns; cut to what fits into 64 bits.
+def moment(text: str, *, dates: bool = False) -> int:
+    """A time as RFC 3339 writes it, in ns; cut to what fits into 64 bits. With `dates` a date alone is one, too.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none.
     """
-    if "T" not in text.upper() and len(text) != len("2006-01-02"):
+    if "T" not in text.upper() and not (dates and len(text) == len("2006-01-02")):
         raise ValueError(f"{text!r} is no time")
     whole, dot, rest = text.partition(".")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
