@@ -411,3 +411,86 @@ async def test_once_closed_nothing_goes_on_or_begins(backend: Orders) -> None:
     assert ended == ["goes on"]
     backend.start(workflow_run_timeout={"seconds": 1})
     await pass_time(backend, 2 * SECOND)
+
+
+# --- what waits for somebody to poll
+
+
+def nobody_there(tx: Any, queue: str) -> None:
+    row = tx.state.of(NexusOperation).get(OPERATION)
+    nexus_operation.attempt_failed(tx, row, Failure(message="nobody there"), queue)
+
+
+async def waiting_for(backend: Orders, *queues: str) -> list[int]:
+    """Workflows whose operations wait for these queues, as `polled_queue` writes them."""
+    numbers: list[int] = []
+    for place, queue in enumerate(queues):
+        number = await backend.started(f"order-{place}", schedule_operation())
+        resident = await backend.engine.get(number)
+        backend.engine.run(resident, lambda tx, queue=queue: nobody_there(tx, queue))
+        numbers.append(number)
+    await backend.idle()
+    return numbers
+
+
+async def test_who_polls_first_ends_the_pause_of_all_that_wait_for_the_queue(backend: Orders, calls: Calls) -> None:
+    first, second, _ = await waiting_for(backend, "ns/work", "ns/work", "ns/other")
+    calls.made.clear()
+    backend.engine.agenda.wake("ns/work")
+    await backend.idle()
+    assert [(each.execution, each.stamp) for each in calls.made] == [(first, 2), (second, 2)]
+    backend.engine.agenda.wake("ns/work")
+    await backend.idle()
+    assert len(calls.made) == 2
+
+
+async def test_what_waits_for_a_queue_is_known_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "nexus.db"
+    async with orders(path) as before:
+        Calls(before)
+        (number,) = await waiting_for(before, "ns/work")
+    after = Orders.on(path)
+    calls = Calls(after)
+    await after.resume()
+    assert calls.made == []
+    after.engine.agenda.wake("ns/work")
+    await after.idle()
+    assert [(each.execution, each.stamp) for each in calls.made] == [(number, 2)]
+    await after.engine.close()
+
+
+async def test_what_no_longer_waits_is_not_woken(backend: Orders, calls: Calls) -> None:
+    (number,) = await waiting_for(backend, "ns/work")
+    resident = await backend.engine.get(number)
+    row = resident.execution.of(NexusOperation).get(OPERATION)
+    assert row is not None
+    calls.made.clear()
+    backend.engine.run(resident, lambda tx: nexus_operation.start(tx, row, "token", []))
+    backend.engine.agenda.wake("ns/work")
+    await pass_time(backend, 10 * SECOND)
+    assert calls.made == []
+
+
+async def test_so_many_effects_of_a_kind_are_carried_out_at_once_and_the_others_follow(backend: Orders) -> None:
+    most = under_way = 0
+    gate = asyncio.Event()
+    made: list[int] = []
+
+    async def call(waiting: Waiting) -> None:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await gate.wait()
+        under_way -= 1
+        made.append(int(waiting.key))
+
+    backend.engine.agenda.effects[NexusOperation.kind] = call
+    backend.engine.agenda.at_once[NexusOperation.kind] = 2
+    backend.turn(backend.start(), *[schedule_operation() for _ in range(7)])
+    _, ticket = backend.engine.store.group()
+    await ticket.wait()
+    await settle()
+    assert under_way == 2
+    gate.set()
+    await backend.idle()
+    assert (most, sorted(made)) == (2, list(range(OPERATION, OPERATION + 7)))

@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
 from temporalio.api.common.v1 import Callback
 from temporalio.api.enums.v1 import (
     EventType,
@@ -23,6 +24,7 @@ from tests.backend.conftest import Endpoint
 from tests.support.raw import Namespace, refusal
 from tests.support.values import (
     application_failure,
+    async_result,
     cancelled_failure,
     complete_workflow,
     event_names,
@@ -209,6 +211,12 @@ BAD_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "a service name that is too long": ({"service": "s" * 1001}, "Service"),
     "an operation name that is too long": ({"operation": "o" * 1001}, "Operation"),
     "a header that is the server's own": ({"headers": {"Request-Timeout": "1s"}}, "Request-Timeout"),
+    "a principal's type": ({"headers": {"Temporal-Principal-Type": "user"}}, "Temporal-Principal-Type"),
+    "a principal's name": ({"headers": {"temporal-principal-name": "root"}}, "temporal-principal-name"),
+    "a redirection": ({"headers": {"xdc-redirection": "true"}}, "xdc-redirection"),
+    "a caller": ({"headers": {"caller-name": "payments"}}, "caller-name"),
+    "a caller's type": ({"headers": {"Caller-Type": "operator"}}, "Caller-Type"),
+    "where a call came from": ({"headers": {"call-initiation": "x"}}, "call-initiation"),
     "headers that are too large": ({"headers": {"a": "b" * 8192}}, "Header"),
     "a timeout below zero": ({"schedule_to_close": -1}, "ScheduleToCloseTimeout"),
 }
@@ -227,6 +235,101 @@ async def test_a_call_that_is_wrong_fails_the_workflow_task(
     assert event_names(again.history.events)[3] == "WORKFLOW_TASK_FAILED"
     assert again.history.events[3].workflow_task_failed_event_attributes.cause == BAD_ATTRIBUTES
     await finish(orders, again)
+
+
+@pytest.mark.parametrize("name", ["service", "operation"])
+async def test_a_name_may_be_as_long_as_the_limit(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint, name: str
+) -> None:
+    task = await called(orders, workflow_id, queue, endpoint, **{name: "n" * 1000})
+    assert getattr(task.request.start_operation, name) == "n" * 1000
+    await payments.answer_nexus_task(task, sync_result(1))
+    await finish(orders, await orders.poll_workflow_task(queue))
+
+
+async def test_a_token_may_be_as_long_as_the_limit(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint
+) -> None:
+    task = await called(orders, workflow_id, queue, endpoint)
+    await payments.answer_nexus_task(task, async_result("t" * 4096))
+    woken = await orders.poll_workflow_task(queue)
+    assert woken.history.events[5].nexus_operation_started_event_attributes.operation_token == "t" * 4096
+    await finish(orders, woken)
+
+
+@pytest.mark.parametrize("token", ["t" * 4097, ""])
+async def test_a_token_that_is_too_long_or_missing_is_not_taken(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint, token: str
+) -> None:
+    task = await called(orders, workflow_id, queue, endpoint)
+    refused = await refusal(payments.answer_nexus_task(task, async_result(token)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "token" in refused.message
+    await orders.terminate(workflow_id)
+
+
+@pytest.mark.usefixtures("embedded_only")
+async def test_an_operation_whose_token_cannot_be_has_failed(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint
+) -> None:
+    """On a real server its start is tried again, for ever."""
+    task = await called(orders, workflow_id, queue, endpoint)
+    await refusal(payments.answer_nexus_task(task, async_result("t" * 4097)))
+    woken = await orders.poll_workflow_task(queue)
+    cause = woken.history.events[5].nexus_operation_failed_event_attributes.failure.cause
+    assert cause.nexus_handler_failure_info.type == "INTERNAL"
+    assert "(4097/4096)" in cause.message
+    await finish(orders, woken)
+
+
+def nested(depth: int) -> Failure:
+    """A failure with so many causes."""
+    failure = application_failure(f"cause {depth}", failure_type="Deep", details=payloads(depth))
+    if depth:
+        failure.cause.CopyFrom(nested(depth - 1))
+    return failure
+
+
+def nested_the_older_way(failure: Failure) -> NexusFailure:
+    """The same as Nexus itself writes it: Temporal's failure as JSON, its cause beside it."""
+    alone = Failure()
+    alone.CopyFrom(failure)
+    for field in ("cause", "message", "stack_trace"):
+        alone.ClearField(field)
+    return NexusFailure(
+        message=failure.message,
+        metadata={"type": "temporal.api.failure.v1.Failure"},
+        details=json_format.MessageToJson(alone).encode(),
+        cause=nested_the_older_way(failure.cause) if failure.HasField("cause") else None,
+    )
+
+
+@pytest.mark.parametrize("form", ["newer", "older"])
+@pytest.mark.parametrize("outcome", ["operation failed", "handler error"])
+async def test_the_whole_chain_of_causes_arrives_in_either_form(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, endpoint: Endpoint, form: str, outcome: str
+) -> None:
+    task = await called(orders, workflow_id, queue, endpoint)
+    chain = nested(4)
+    if (form, outcome) == ("newer", "operation failed"):
+        await payments.answer_nexus_task(task, StartOperationResponse(failure=chain))
+    elif outcome == "operation failed":
+        error = UnsuccessfulOperationError(operation_state="failed", failure=nested_the_older_way(chain))
+        await payments.answer_nexus_task(task, StartOperationResponse(operation_error=error))
+    elif form == "newer":
+        failure = handler_failure("BAD_REQUEST")
+        failure.cause.CopyFrom(chain)
+        await fail_task(payments, task, failure=failure)
+    else:
+        error = HandlerError(error_type="BAD_REQUEST", failure=nested_the_older_way(chain))
+        await fail_task(payments, task, error=error)
+    woken = await orders.poll_workflow_task(queue)
+    cause = woken.history.events[5].nexus_operation_failed_event_attributes.failure.cause
+    if outcome == "handler error":
+        assert cause.nexus_handler_failure_info.type == "BAD_REQUEST"
+        cause = cause.cause
+    assert cause == chain
+    await finish(orders, woken)
 
 
 async def test_headers_may_be_as_large_as_the_limit(

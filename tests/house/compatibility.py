@@ -30,7 +30,6 @@ MISSING: Mapping[str, str] = {
     "UpdateActivityExecutionOptions": "an activity that stands alone",
     "DescribeTaskQueue": "versions; the enhanced mode tells of the unversioned workers alone",
     "UpdateNamespace": "`update_info.state` DELETED; in `config` all but the retention",
-    "UpdateWorkflowExecution": "completion callbacks of the update",
 }
 """Call → what of it is not done, beside the fields that are refused."""
 
@@ -142,6 +141,17 @@ Nexus:
 - A call to an endpoint that is not registered is an operation that failed, unless the
   [configuration](configuration.md) says otherwise (`unknown_endpoint`); there, the workflow task fails for ever.
 - Two endpoints cannot get one name by an update.
+- Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
+  them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace
+  on every call; there, it is what the caller sets.
+- Names of services and operations may hold slashes; there, such a call is NOT_FOUND.
+- A call that no worker is there for is not made until one polls, which ends its pause; nobody's absence opens a circuit
+  breaker. There, each attempt waits for a worker, times out, and counts as a failure of the destination.
+- An update that would have more than 32 callbacks is refused; there, its acceptance fails the workflow task.
+- What is blocked by a circuit breaker says whose failures opened it; there, only that it is open.
+- From the second time on that a handler took a call and did not answer in time, the failure says what to do about it.
+- A cancellation that waits for the start shows when it was asked for; there, when the operation started.
+- Who answers a cancellation may do so in the newer failure form; there, only who answers a start may.
 
 Task queues, workers, namespaces:
 

@@ -51,7 +51,8 @@ HONOURED: Mapping[str, str] = {
         "continue_as_new_workflow_execution_command_attributes start_child_workflow_execution_command_attributes "
         "signal_external_workflow_execution_command_attributes "
         "upsert_workflow_search_attributes_command_attributes protocol_message_command_attributes "
-        "modify_workflow_properties_command_attributes schedule_nexus_operation_command_attributes"
+        "modify_workflow_properties_command_attributes schedule_nexus_operation_command_attributes "
+        "request_cancel_nexus_operation_command_attributes"
     ),
     "command.v1.CompleteWorkflowExecutionCommandAttributes": "result",
     "command.v1.ContinueAsNewWorkflowExecutionCommandAttributes": (
@@ -66,6 +67,7 @@ HONOURED: Mapping[str, str] = {
     "command.v1.RequestCancelExternalWorkflowExecutionCommandAttributes": (
         "namespace workflow_id run_id control child_workflow_only reason"
     ),
+    "command.v1.RequestCancelNexusOperationCommandAttributes": "scheduled_event_id",
     "command.v1.ScheduleActivityTaskCommandAttributes": (
         "activity_id activity_type task_queue header input schedule_to_close_timeout schedule_to_start_timeout "
         "start_to_close_timeout heartbeat_timeout retry_policy request_eager_execution use_workflow_build_id "
@@ -108,7 +110,7 @@ HONOURED: Mapping[str, str] = {
     "nexus.v1.EndpointTarget.Worker": "namespace task_queue",
     "nexus.v1.Failure": "message stack_trace metadata details cause",
     "nexus.v1.HandlerError": "error_type failure retry_behavior",
-    "nexus.v1.Response": "start_operation",
+    "nexus.v1.Response": "start_operation cancel_operation",
     "nexus.v1.StartOperationResponse": "sync_success async_success operation_error failure",
     "nexus.v1.StartOperationResponse.Async": "operation_id links operation_token",
     "nexus.v1.StartOperationResponse.Sync": "payload links",
@@ -128,7 +130,7 @@ HONOURED: Mapping[str, str] = {
     "taskqueue.v1.TaskQueue": "name kind",
     "taskqueue.v1.TaskQueueMetadata": "max_tasks_per_second",
     "update.v1.Meta": "update_id identity",
-    "update.v1.Request": "meta input request_id links propagated_nexus_serialization_context",
+    "update.v1.Request": ("meta input request_id links propagated_nexus_serialization_context completion_callbacks"),
     "update.v1.UpdateRef": "workflow_execution update_id",
     "update.v1.WaitPolicy": "lifecycle_stage",
     "workflow.v1.OnConflictOptions": "attach_request_id attach_completion_callbacks attach_links",

@@ -35,7 +35,14 @@ from temporalio.api.enums.v1 import (
 )
 from temporalio.api.failure.v1 import Failure, NexusHandlerFailureInfo
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.nexus.v1 import Endpoint, EndpointSpec, EndpointTarget, Response, StartOperationResponse
+from temporalio.api.nexus.v1 import (
+    CancelOperationResponse,
+    Endpoint,
+    EndpointSpec,
+    EndpointTarget,
+    Response,
+    StartOperationResponse,
+)
 from temporalio.api.operatorservice.v1 import (
     CreateNexusEndpointRequest,
     CreateNexusEndpointResponse,
@@ -362,6 +369,17 @@ class Namespace:
                 namespace=self.name,
                 task_token=task.task_token,
                 response=Response(start_operation=answer),
+                identity=IDENTITY,
+            )
+        )
+
+    async def answer_nexus_cancellation(self, task: PollNexusTaskQueueResponse) -> None:
+        """Answers a Nexus task that cancels an operation: it has been told."""
+        await self.service.RespondNexusTaskCompleted(
+            RespondNexusTaskCompletedRequest(
+                namespace=self.name,
+                task_token=task.task_token,
+                response=Response(cancel_operation=CancelOperationResponse()),
                 identity=IDENTITY,
             )
         )

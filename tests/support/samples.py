@@ -57,6 +57,10 @@ class Payments:
     """Fails at once, in the way that the input names."""
     misbehave_later: nexusrpc.Operation[str, str]
     """A workflow fails in the way that the input names."""
+    hold: nexusrpc.Operation[str, None]
+    """A workflow of that id waits until it is cancelled."""
+    touch: nexusrpc.Operation[tuple[str, str], int]
+    """Does to a basket of that id what the second word says, and tells how often it was touched."""
 
 
 @workflow.defn
@@ -103,6 +107,40 @@ async def charge(payment: Payment) -> int:
     return payment.cents
 
 
+@workflow.defn
+class Hold:
+    """Waits until it is cancelled."""
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+
+@workflow.defn
+class Basket:
+    """Counts how often it was touched."""
+
+    def __init__(self) -> None:
+        self._touched = 0
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def signal(self) -> None:
+        self._touched += 1
+
+    @workflow.query
+    def query(self) -> int:
+        return self._touched
+
+    @workflow.update
+    def update(self) -> int:
+        self._touched += 1
+        return self._touched
+
+
 @nexusrpc.handler.service_handler(service=Payments)
 class PaymentsHandler:
     """The handlers of the payments team."""
@@ -134,6 +172,20 @@ class PaymentsHandler:
                 )
             case _:
                 raise nexusrpc.HandlerError("refused", type=nexusrpc.HandlerErrorType[way])
+
+    @nexus.workflow_run_operation
+    async def hold(self, ctx: nexus.WorkflowRunOperationContext, workflow_id: str) -> nexus.WorkflowHandle[None]:
+        return await ctx.start_workflow(Hold.run, id=workflow_id)
+
+    @nexusrpc.handler.sync_operation
+    async def touch(self, ctx: nexusrpc.handler.StartOperationContext, what: tuple[str, str]) -> int:
+        workflow_id, way = what
+        basket = nexus.client().get_workflow_handle_for(Basket.run, workflow_id)
+        if way == "signal":
+            await basket.signal(Basket.signal)
+        if way == "update":
+            return await basket.execute_update(Basket.update)
+        return await basket.query(Basket.query)
 
     @nexus.workflow_run_operation
     async def misbehave_later(self, ctx: nexus.WorkflowRunOperationContext, way: str) -> nexus.WorkflowHandle[str]:
@@ -168,6 +220,43 @@ class CatchError:
         except NexusOperationError as error:
             return chain(error)
         return []
+
+
+@workflow.defn
+class CallOff:
+    """Starts an operation that would never end, calls it off, and tells what it caught; stays until it may leave."""
+
+    def __init__(self) -> None:
+        self._may_leave = False
+
+    @workflow.signal
+    def leave(self) -> None:
+        self._may_leave = True
+
+    @workflow.run
+    async def run(self, endpoint: str, workflow_id: str, cancellation: str) -> list[Link]:
+        payments = workflow.create_nexus_client(service=Payments, endpoint=endpoint)
+        handle = await payments.start_operation(
+            Payments.hold, workflow_id, cancellation_type=workflow.NexusOperationCancellationType[cancellation]
+        )
+        handle.cancel()
+        caught: list[Link] = []
+        try:
+            await handle
+        except NexusOperationError as error:
+            caught = chain(error)
+        await workflow.wait_condition(lambda: self._may_leave)
+        return caught
+
+
+@workflow.defn
+class TouchBasket:
+    """Touches a basket of the payments team, with a word for whoever looks at it."""
+
+    @workflow.run
+    async def run(self, endpoint: str, workflow_id: str, way: str) -> int:
+        payments = workflow.create_nexus_client(service=Payments, endpoint=endpoint)
+        return await payments.execute_operation(Payments.touch, (workflow_id, way), summary=f"a {way} for the basket")
 
 
 @workflow.defn
@@ -255,6 +344,10 @@ def _type_of(error: BaseException) -> str | None:
 
 WORKFLOWS = [
     ProcessPayment,
+    Hold,
+    Basket,
+    CallOff,
+    TouchBasket,
     Misbehave,
     PlaceOrder,
     CatchError,

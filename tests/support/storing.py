@@ -12,6 +12,7 @@ from nexuskit.backend.history import (
     buffer,
     callback,
     child,
+    nexus_cancellation,
     nexus_operation,
     start,
     workflow_task,
@@ -114,6 +115,14 @@ def told_by_history(execution: Execution) -> dict[str, Any]:
             told[f"{kind} {key}"] = (row.activity_id, row.activity_type, row.scheduled_time, row.cancel_requested)
         elif isinstance(row, nexus_operation.NexusOperation):
             told[f"{kind} {key}"] = (row.request_id, row.scheduled_time, row.started_time, row.token)
+        elif isinstance(row, nexus_cancellation.NexusCancellation):
+            ended = row.state in (nexus_cancellation.State.SUCCEEDED, nexus_cancellation.State.FAILED)
+            waits = row.state == nexus_cancellation.State.UNSPECIFIED
+            told[f"{kind} {key}"] = (
+                row.requested_id,
+                row.requested_time,
+                row.state if ended or waits else "to be told",
+            )
         elif isinstance(row, workflow_task.WorkflowTask):
             if not row.transient:
                 told[f"{kind} {key}"] = (row.scheduled_id, row.started_id, row.started_time, row.request_id)

@@ -17,6 +17,7 @@ from temporalio.api.command.v1 import (
     FailWorkflowExecutionCommandAttributes,
     RequestCancelActivityTaskCommandAttributes,
     RequestCancelExternalWorkflowExecutionCommandAttributes,
+    RequestCancelNexusOperationCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
     SignalExternalWorkflowExecutionCommandAttributes,
@@ -239,6 +240,16 @@ def schedule_operation(
             nexus_header=headers or {},
             schedule_to_close_timeout=None if schedule_to_close is None else duration(schedule_to_close),
             **more,
+        ),
+    )
+
+
+def cancel_operation(scheduled_id: int) -> Command:
+    """Asks a Nexus operation to stop."""
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_REQUEST_CANCEL_NEXUS_OPERATION,
+        request_cancel_nexus_operation_command_attributes=RequestCancelNexusOperationCommandAttributes(
+            scheduled_event_id=scheduled_id
         ),
     )
 

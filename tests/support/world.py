@@ -22,6 +22,7 @@ from temporalio.api.command.v1 import (
     RecordMarkerCommandAttributes,
     RequestCancelActivityTaskCommandAttributes,
     RequestCancelExternalWorkflowExecutionCommandAttributes,
+    RequestCancelNexusOperationCommandAttributes,
     ScheduleActivityTaskCommandAttributes,
     ScheduleNexusOperationCommandAttributes,
     SignalExternalWorkflowExecutionCommandAttributes,
@@ -285,6 +286,15 @@ def schedule_operation(
             schedule_to_close_timeout=seconds(schedule_to_close) if schedule_to_close else None,
             schedule_to_start_timeout=seconds(schedule_to_start) if schedule_to_start else None,
             start_to_close_timeout=seconds(start_to_close) if start_to_close else None,
+        ),
+    )
+
+
+def cancel_operation(scheduled_id: int) -> Command:
+    return Command(
+        command_type=CommandType.COMMAND_TYPE_REQUEST_CANCEL_NEXUS_OPERATION,
+        request_cancel_nexus_operation_command_attributes=RequestCancelNexusOperationCommandAttributes(
+            scheduled_event_id=scheduled_id
         ),
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter, deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexuskit.backend.engine import Engine, Resident
+
+    Effect = Callable[["Waiting"], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("nexuskit.backend.agenda")
 
@@ -65,11 +68,17 @@ class Agenda:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.effects: dict[str, Callable[[Waiting], Coroutine[Any, Any, None]]] = {}
+        self.effects: dict[str, Effect] = {}
         """Kind of destination that the backend serves by itself → what carries it out."""
+        self.at_once: dict[str, int] = {}
+        """Kind of destination → how many of it are carried out at once, where not all that are ready."""
+        self._lines: dict[str, deque[Waiting]] = {}
+        self._running: Counter[str] = Counter()
         self._alarms = Alarms(engine.clock, self._ring)
         self._later: dict[Ready, Index] = {}
         """Rows that may be taken only from a moment on."""
+        self._awaiting: dict[str, dict[Ready, None]] = {}
+        """Task queue that nobody polled → the rows whose next attempt need not wait once somebody does."""
         self._background: set[asyncio.Task[None]] = set()
         self._fires = asyncio.Semaphore(self._engine.limits.FIRES_IN_FLIGHT)
         self._closed = False
@@ -88,12 +97,31 @@ class Agenda:
             self._later.pop(place, None)
             self._alarms.set(place, 0)
             self._engine.tasks.withdraw(before.destination, place)
+            if before.destination.kind in self.effects and before.destination.queue:
+                self._await_no_more(before.destination.queue, place)
         if after.destination is not None:
+            if after.destination.kind in self.effects and after.destination.queue:
+                self._awaiting.setdefault(after.destination.queue, {})[place] = None
             if after.ready > self._engine.clock.now():
                 self._later[place] = after
                 self._alarms.set(place, after.ready)
             else:
                 self._offer(place, after)
+
+    def _await_no_more(self, queue: str, place: Ready) -> None:
+        places = self._awaiting.get(queue)
+        if places is not None:
+            places.pop(place, None)
+            if not places:
+                del self._awaiting[queue]
+
+    def wake(self, queue: str) -> None:
+        """Somebody polls this task queue, or calls go elsewhere from now on: what waits for that waits no more."""
+        for place in list(self._awaiting.get(queue, ())):
+            index = self._later.pop(place, None)
+            if index is not None:  # else its attempt is under way
+                self._alarms.set(place, 0)
+                self._offer(place, index)
 
     def _offer(self, place: Ready, index: Index) -> None:
         destination = index.destination
@@ -109,12 +137,30 @@ class Agenda:
                 self._engine.tasks.offer(destination, place, waiting, since=index.ready or None)
             return
         if resident is None or resident.settled:
-            self.spawn(self._carry_out(effect, waiting), f"{place.kind} {place.key} of execution {place.execution}")
+            self._begin(effect, waiting)
         else:
             # Nothing leaves before the commit that made it is on disk.
             group, _ = self._engine.store.group()
-            what = f"{place.kind} {place.key} of execution {place.execution}"
-            group.after(lambda: self.spawn(self._carry_out(effect, waiting), what))
+            group.after(lambda: self._begin(effect, waiting))
+
+    def _begin(self, effect: Effect, waiting: Waiting) -> None:
+        """Carry it out, or let it wait its turn."""
+        kind = waiting.kind
+        limit = self.at_once.get(kind)
+        if limit is not None and self._running[kind] >= limit:
+            self._lines.setdefault(kind, deque()).append(waiting)
+            return
+        self._running[kind] += 1
+        self.spawn(self._next(effect, waiting), f"{kind} {waiting.key} of execution {waiting.execution}")
+
+    async def _next(self, effect: Effect, waiting: Waiting) -> None:
+        try:
+            await self.carry_out(effect, waiting)
+        finally:
+            self._running[waiting.kind] -= 1
+            line = self._lines.get(waiting.kind)
+            if line:
+                self._begin(effect, line.popleft())
 
     def _is_left(self, resident: Resident, place: Ready, destination: Destination) -> bool:
         """Whether this is a workflow task for a sticky queue that nobody polls."""
@@ -123,7 +169,8 @@ class Agenda:
             return False
         return not self._engine.tasks.polled(destination, self._engine.limits.STICKY_POLLED_WITHIN)
 
-    async def _carry_out(self, effect: Callable[[Waiting], Coroutine[Any, Any, None]], waiting: Waiting) -> None:
+    async def carry_out(self, effect: Effect, waiting: Waiting) -> None:
+        """Carry out an effect; if the disk or we fail, it is offered again after a pause."""
         try:
             await effect(waiting)
         except Exception as error:

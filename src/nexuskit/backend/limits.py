@@ -97,6 +97,8 @@ BUFFERED_QUERIES_SIZE = 16 * 1024 * 1024
 """Bytes of all of them: they come in one message."""
 CALLBACKS = 2_000
 """Completion callbacks of one run; Temporal's `system.maxCallbacksPerWorkflow`, kept at its CHASM default."""
+UPDATE_CALLBACKS = 32
+"""Completion callbacks of one update; Temporal's `system.maxCallbacksPerUpdateID`."""
 LINKS_PER_REQUEST = 10
 """Temporal's `frontend.maxlinksPerRequest`."""
 LINKS = 2_000
@@ -169,6 +171,24 @@ NEXUS_REQUEST_TIMEOUT = 10 * SECOND
 """One attempt at a handler; `component.nexusoperations.request.timeout`."""
 NEXUS_REQUEST_TIMEOUT_MIN = 1_500 * MILLISECOND
 """With less time left an attempt is not made: it is a timeout; `limit.request.timeout.min`."""
+NEXUS_CALLS_IN_FLIGHT = 200
+"""Calls of one kind that one caller namespace has under way to one endpoint; the others wait in line. Twice the Nexus
+tasks that an SDK's worker takes at once; Temporal's `history.outboundQueue.groupLimiter.concurrency` is 100.
+"""
+NEXUS_POLLED_WITHIN = 10 * SECOND
+"""A task queue that nobody polled for so long has no worker: calls of it wait until one polls. As long as a call may
+take: a worker that has all hands full polls again within that time.
+"""
+NEXUS_TOO_SLOW_FROM = 2
+"""From so many attempts on that a handler took and did not answer in time, the operation says what is to be done."""
+BREAKER_FAILURES = 5
+"""Failures in a row that leave a destination's circuit breaker closed; the default of Temporal's
+`history.outboundQueue.circuitBreakerSettings`.
+"""
+BREAKER_PAUSE = 60 * SECOND
+"""How long a breaker stays open; `Timeout` of the same setting."""
+BREAKERS = 10_000
+"""Breakers that remember failures, a few KB each; beyond, the oldest of those on which nothing waits are forgotten."""
 NEXUS_RETRY_INTERVAL = 1 * SECOND
 """First pause after a retryable failure, doubled each time; `component.nexusoperations.retryPolicy.initialInterval`."""
 NEXUS_RETRY_INTERVAL_MAX = 1 * HOUR
@@ -259,6 +279,8 @@ FIRES_IN_FLIGHT = 64
 TRANSFERS_IN_FLIGHT = 16
 """What runs do to each other (start, report, signal, cancel) worked on at once: half a millisecond each, and a parent
 may have thousands of children."""
+NEXUS_LOADS_IN_FLIGHT = 64
+"""Nexus calls and callbacks that are looked up at once, to see where they go: after a start all are ready together."""
 MESSAGE_LENGTH = 800
 """Characters of an error's message that are sent: twice, of up to four bytes each, within gRPC's 8 KiB of headers."""
 BATCH_SIZE = 256 * 1024

@@ -20,11 +20,15 @@ from nexuskit.backend.errors import StartError, StatusError
 from nexuskit.backend.frontend.grpc_server import start_grpc
 from nexuskit.backend.frontend.http_server import HttpServer
 from nexuskit.backend.history.callback import Callback
+from nexuskit.backend.history.nexus_cancellation import NexusCancellation
 from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.matching.workers import Workers
 from nexuskit.backend.namespaces import Namespace, Namespaces, check_name
 from nexuskit.backend.nexus.callbacks import Callbacks
+from nexuskit.backend.nexus.calls import Calls
+from nexuskit.backend.nexus.cancellations import Cancellations
 from nexuskit.backend.nexus.endpoints import Endpoints
+from nexuskit.backend.nexus.lanes import Lanes
 from nexuskit.backend.nexus.operations import Operations
 from nexuskit.backend.nexus.tasks import NexusTasks
 from nexuskit.backend.removal import Remover
@@ -195,8 +199,15 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     engine.endpoints = endpoints.ids
     engine.namespaces = namespaces.ids
     engine.catalogues = namespaces.by_id
-    engine.agenda.effects[NexusOperation.kind] = Operations(engine, namespaces, endpoints, nexus_tasks, key).call
-    engine.agenda.effects[Callback.kind] = Callbacks(engine, namespaces, key).deliver
+    lanes = Lanes(engine.agenda, clock, engine.limits)
+    calls = Calls(namespaces, endpoints, nexus_tasks, clock, engine.limits)
+    nexus_effects = {
+        NexusOperation.kind: Operations(engine, calls, lanes, key).call,
+        NexusCancellation.kind: Cancellations(engine, calls, lanes).call,
+        Callback.kind: Callbacks(engine, namespaces, lanes, key).deliver,
+    }
+    engine.agenda.effects |= nexus_effects
+    engine.agenda.at_once |= dict.fromkeys(nexus_effects, engine.limits.NEXUS_LOADS_IN_FLIGHT)
     engine.agenda.effects |= transfers.effects(engine)
     engine.resume(everything.entries, everything.last_execution)
     remover = Remover(engine, namespaces, task_queues)
@@ -212,6 +223,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         namespaces=namespaces,
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
+        lanes=lanes,
         task_queues=task_queues,
         workers=Workers(clock, engine.limits),
         remover=remover,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.matching.workers import Workers
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.endpoints import Endpoints
+    from nexuskit.backend.nexus.lanes import Lanes
     from nexuskit.backend.nexus.tasks import NexusTasks
     from nexuskit.backend.removal import Remover
     from nexuskit.backend.settings import Limits
@@ -45,6 +46,7 @@ class Services:
     namespaces: Namespaces
     endpoints: Endpoints
     nexus_tasks: NexusTasks
+    lanes: Lanes
     task_queues: TaskQueues
     workers: Workers
     remover: Remover

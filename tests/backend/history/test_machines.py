@@ -40,6 +40,7 @@ from nexuskit.backend.history import (
     cancel,
     child,
     external,
+    nexus_cancellation,
     nexus_operation,
     signal,
     start,
@@ -58,6 +59,7 @@ from tests.support.world import (
     application_failure,
     cancel_activity,
     cancel_external,
+    cancel_operation,
     cancel_timer,
     cancel_workflow,
     complete_workflow,
@@ -96,6 +98,7 @@ COMMANDS = st.one_of(
         schedule_to_close=st.integers(0, 9),
         start_to_close=st.integers(0, 5),
     ),
+    st.builds(cancel_operation, st.integers(1, 30)),
     st.builds(start_child, st.sampled_from(NAMES), st.integers(0, 3)),
     st.builds(signal_external, st.sampled_from(NAMES)),
     st.builds(cancel_external, st.sampled_from(NAMES)),
@@ -333,6 +336,17 @@ class Machines(RuleBasedStateMachine):
         rows = [row for _, row in self.execution.of(nexus_operation.NexusOperation).items() if row.started_time]
         if which < len(rows):
             self.world.run(lambda tx: nexus_operation.complete(tx, rows[which], None))
+
+    @rule(which=st.integers(0, 5), how=st.sampled_from(["told", "away", "refused"]))
+    def a_handler_is_told_to_stop(self, which: int, how: str) -> None:
+        rows = [row for _, row in self.execution.of(nexus_cancellation.NexusCancellation).items()]
+        if which < len(rows) and nexus_cancellation.attempted(self.execution, rows[which].scheduled_id, 0) is not None:
+            if how == "told":
+                self.world.run(lambda tx: nexus_cancellation.complete(tx, rows[which]))
+            elif how == "away":
+                self.world.run(lambda tx: nexus_cancellation.attempt_failed(tx, rows[which], Failure(message="away")))
+            else:
+                self.world.run(lambda tx: nexus_cancellation.fail(tx, rows[which], Failure(message="no")))
 
     @rule(which=st.integers(0, 1), delivered=st.booleans(), retryable=st.booleans())
     def a_callback_is_tried(self, which: int, delivered: bool, retryable: bool) -> None:

@@ -67,6 +67,27 @@ def test_a_failed_attempt_is_repeated_with_the_same_request_id_after_a_pause_tha
     assert row_of(world).request_id == request_id
 
 
+def test_an_operation_that_nobody_is_there_for_waits_for_the_queue_and_that_lengthens_no_other_pause() -> None:
+    world = scheduled()
+    queue = nexus_operation.polled_queue("handlers", "work")
+    pauses: list[int] = []
+    for awaits in (queue, queue, queue, "", "", queue):
+        world.run(lambda tx, awaits=awaits: nexus_operation.attempt_failed(tx, row_of(world), Failure(), awaits))
+        assert row_of(world).index(world.execution.info).destination == ("nexus_operation", "ns", awaits)
+        pauses.append((row_of(world).ready - world.now) // SECOND)
+    assert pauses == [1, 2, 4, 1, 2, 8]
+    assert (row_of(world).attempt, row_of(world).unmade) == (7, 4)
+    world.run(lambda tx: nexus_operation.start(tx, row_of(world), "token", []))
+    assert row_of(world).awaits == ""
+
+
+def test_attempts_that_a_handler_was_too_slow_for_are_counted() -> None:
+    world = scheduled()
+    for too_slow in (True, False, True):
+        world.run(lambda tx, slow=too_slow: nexus_operation.attempt_failed(tx, row_of(world), Failure(), too_slow=slow))
+    assert row_of(world).too_slow == 2
+
+
 def test_the_outcome_of_an_older_attempt_is_dropped() -> None:
     world = scheduled()
     world.run(lambda tx: nexus_operation.attempt_failed(tx, row_of(world), Failure(message="away")))
@@ -136,6 +157,18 @@ def test_an_unknown_endpoint_is_a_failed_operation_and_the_workflow_goes_on() ->
     ]
     cause = world.history[5].nexus_operation_failed_event_attributes.failure.cause
     assert cause.nexus_handler_failure_info.type == "NOT_FOUND"
+
+
+def test_an_unknown_endpoint_fails_the_workflow_task_where_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNKNOWN_ENDPOINT", "fail_task")
+    world = World()
+    world.start()
+    outcome = world.turn(schedule_operation("nowhere"))
+    assert outcome.error is not None
+    assert "endpoint 'nowhere' not found" in outcome.error.message
+    failed = world.history[3].workflow_task_failed_event_attributes
+    assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES
+    assert len(world.execution.of(NexusOperation)) == 0
 
 
 @pytest.mark.parametrize(

@@ -267,3 +267,40 @@ def test_whatever_a_handler_sends_becomes_a_failure_with_its_message(kind: str, 
     ):
         assert read.message == message
         assert Failure.FromString(read.SerializeToString()) == read
+
+
+# --- a handler error within another failure
+
+
+@pytest.mark.parametrize(
+    ("override", "behavior"),
+    [("", UNSPECIFIED), (', "retryableOverride": true', ASK_AGAIN), (', "retryableOverride": false', DO_NOT)],
+)
+def test_a_handler_error_as_nexus_writes_it_is_one(override: str, behavior: int) -> None:
+    details = f'{{"type": "NOT_FOUND"{override}}}'.encode()
+    failure = NexusFailure(message="none", metadata={"type": "nexus.HandlerError"}, details=details)
+    read = failures.from_nexus(failure)
+    assert read.message == "none"
+    assert read.nexus_handler_failure_info.type == "NOT_FOUND"
+    assert read.nexus_handler_failure_info.retry_behavior == behavior
+
+
+@pytest.mark.parametrize("details", [b"", b"no json", b"[]", b"5"])
+def test_one_that_cannot_be_read_is_kept_whole(details: bytes) -> None:
+    failure = NexusFailure(message="none", metadata={"type": "nexus.HandlerError"}, details=details)
+    assert failures.from_nexus(failure).application_failure_info.type == "NexusFailure"
+
+
+# --- what we say ourselves
+
+
+def test_no_worker_is_told_with_the_queue_and_its_namespace() -> None:
+    message = failures.no_worker("work", "payments").message
+    assert message.startswith("no worker polls task queue 'work' in namespace 'payments'")
+
+
+def test_a_slow_handler_is_told_how_often_and_what_to_do() -> None:
+    message = failures.too_slow(3, 10_000_000_000).message
+    assert "3 times" in message
+    assert "the request timeout of 10 s" in message
+    assert "workflow" in message

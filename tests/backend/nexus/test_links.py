@@ -128,3 +128,14 @@ def test_of_several_those_that_can_be_read_are_kept_in_order() -> None:
     garbage = NexusLink(url="garbage", type=links.WORKFLOW_EVENT)
     read = links.all_from_nexus([garbage, written[1], garbage, written[0]])
     assert read == [Link(workflow_event=TABLE[1][0]), Link(workflow_event=TABLE[0][0])]
+
+
+def test_a_link_to_an_activity_is_read() -> None:
+    url = "temporal:///namespaces/pay%20ments/activities/charge%2F5/run/details"
+    read = links.from_nexus(NexusLink(url=url, type=links.ACTIVITY))
+    assert read == Link(activity=Link.Activity(namespace="pay ments", activity_id="charge/5", run_id="run"))
+
+
+@pytest.mark.parametrize("url", ["", "temporal:///namespaces/a/workflows/b/c/history", "http://[", "https:///x"])
+def test_a_url_that_is_no_link_to_an_activity_is_left_out(url: str) -> None:
+    assert links.from_nexus(NexusLink(url=url, type=links.ACTIVITY)) is None

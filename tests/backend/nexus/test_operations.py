@@ -20,6 +20,7 @@ from temporalio.api.nexus.v1 import Link as NexusLink
 
 from nexuskit.backend import limits
 from nexuskit.backend.nexus import links
+from nexuskit.backend.nexus.calls import milliseconds
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.nexus.operations import (
     CALLBACK_TOKEN_HEADER,
@@ -28,7 +29,6 @@ from nexuskit.backend.nexus.operations import (
     Refused,
     Succeeded,
     header,
-    milliseconds,
     read_answer,
 )
 from nexuskit.backend.settings import DEFAULTS

@@ -251,7 +251,9 @@ async def describe(
         run_id=info.run_id,
         info=_described(execution, scheduled, services.clock.now()),
         long_poll_token=tokens.write(tokens.ActivityState(execution.id, info.run_id, info.transitions)),
-        callbacks=[_callback(row, services.clock.now()) for _, row in execution.of(callback.Callback).items()],
+        callbacks=[
+            _callback(services, execution.info.namespace_id, row) for _, row in execution.of(callback.Callback).items()
+        ],
     )
     visible(answer.info.search_attributes, services.namespaces.get_by_id(info.namespace_id).search_attributes)
     row = standalone.alone(execution)
@@ -331,8 +333,9 @@ def _described(execution: Execution, scheduled: HistoryEvent, now: int) -> Activ
     return shown
 
 
-def _callback(row: callback.Callback, now: int) -> CallbackInfo:
-    info = CallbackInfo(info=CommonCallbackInfo(**callback_fields(row, now)))
+def _callback(services: Services, namespace_id: str, row: callback.Callback) -> CallbackInfo:
+    fields = callback_fields(services.lanes, namespace_id, row, services.clock.now())
+    info = CallbackInfo(info=CommonCallbackInfo(**fields))
     info.trigger.activity_closed.SetInParent()
     return info
 

@@ -81,7 +81,6 @@ HARMLESS: Mapping[str, str] = MappingProxyType(
         "RespondQueryTaskCompletedRequest.cause": "says why a query failed; the failure itself says more",
         "RespondWorkflowTaskCompletedRequest.metering_metadata": "for billing, which there is none of",
         "RespondWorkflowTaskCompletedRequest.worker_instance_key": "names the worker for commands, which are not sent",
-        "Response.cancel_operation": "no handler is asked to cancel",
         "ShutdownWorkerRequest.reason": "told to nobody",
         "ShutdownWorkerRequest.task_queue": "the worker's key finds its polls in all queues",
         "ShutdownWorkerRequest.task_queue_types": "the worker's key finds its polls in all queues",
@@ -111,7 +110,6 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
         "ActivityOptions": frozenset({"start_delay"}),
         "Callback": frozenset({"nexus_handler"}),
         "ClusterReplicationConfig": frozenset({"cluster_name", "replication_ramp_duration"}),
-        "Command": frozenset({"request_cancel_nexus_operation_command_attributes"}),
         "ContinueAsNewWorkflowExecutionCommandAttributes": frozenset({"initial_versioning_behavior"}),
         "DeleteNamespaceRequest": frozenset({"namespace_delete_delay"}),
         "DescribeTaskQueueRequest": frozenset({"report_task_reachability"}),
@@ -137,7 +135,6 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
                 "visibility_archival_uri",
             }
         ),
-        "Request": frozenset({"completion_callbacks"}),
         "RespondWorkflowTaskCompletedRequest": frozenset({"intermediate_page", "page_number", "versioning_behavior"}),
         "RespondWorkflowTaskFailedRequest": frozenset({"messages"}),
         "SignalWithStartWorkflowExecutionRequest": frozenset({"time_skipping_config", "versioning_override"}),

@@ -16,7 +16,6 @@ from temporalio.api.enums.v1 import (
     CallbackState,
     EventType,
     ParentClosePolicy,
-    PendingNexusOperationState,
     PendingWorkflowTaskState,
     TaskQueueKind,
     WorkflowExecutionStatus,
@@ -27,7 +26,6 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import (
     CallbackInfo,
     PendingChildExecutionInfo,
-    PendingNexusOperationInfo,
     PendingWorkflowTaskInfo,
     RequestIdInfo,
     WorkflowExecutionConfig,
@@ -37,20 +35,21 @@ from temporalio.api.workflow.v1 import (
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend import pending_activities
+from nexuskit.backend.frontend import pending_activities, pending_operations
 from nexuskit.backend.frontend.search_attributes import visible
 from nexuskit.backend.history import callback, workflow_task
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.attach import Attached
 from nexuskit.backend.history.child import Child
-from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.history.state import Root
+from nexuskit.backend.nexus.callbacks import lane_of
 from nexuskit.backend.times import duration, timestamp
 
 if TYPE_CHECKING:
     from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.history.state import Execution, Info
+    from nexuskit.backend.nexus.lanes import Lanes
     from nexuskit.backend.services import Services
 
 
@@ -92,8 +91,8 @@ def _described(services: Services, resident: Resident) -> DescribeWorkflowExecut
         ),
         workflow_execution_info=_visible_info(services, info),
         pending_activities=[pending_activities.shown(row, now) for _, row in execution.of(Activity).items()],
-        callbacks=[_callback(row, now) for _, row in execution.of(callback.Callback).items()],
-        pending_nexus_operations=[_operation(row, now) for _, row in execution.of(NexusOperation).items()],
+        callbacks=[_callback(services, info, row, now) for _, row in execution.of(callback.Callback).items()],
+        pending_nexus_operations=pending_operations.shown(execution, services.lanes, now),
         pending_children=[_child(row) for _, row in execution.of(Child).items()],
         workflow_extended_info=WorkflowExecutionExtendedInfo(
             execution_expiration_time=timestamp(info.execution_expiration),
@@ -181,50 +180,27 @@ def _workflow_task(execution: Execution) -> PendingWorkflowTaskInfo | None:
     )
 
 
-def _operation(row: NexusOperation, now: int) -> PendingNexusOperationInfo:
-    state = PendingNexusOperationState
-    if row.started_time:
-        shown = state.PENDING_NEXUS_OPERATION_STATE_STARTED
-    elif row.ready > now:
-        shown = state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
+def _callback(services: Services, info: Info, row: callback.Callback, now: int) -> CallbackInfo:
+    shown = CallbackInfo(request_id=row.request_id, **callback_fields(services.lanes, info.namespace_id, row, now))
+    if row.update_id:
+        shown.trigger.update_workflow_execution_completed.update_id = row.update_id
     else:
-        shown = state.PENDING_NEXUS_OPERATION_STATE_SCHEDULED
-    return PendingNexusOperationInfo(
-        endpoint=row.endpoint,
-        service=row.service,
-        operation=row.operation,
-        operation_id=row.token,
-        operation_token=row.token,
-        schedule_to_close_timeout=duration(row.schedule_to_close),
-        schedule_to_start_timeout=duration(row.schedule_to_start),
-        start_to_close_timeout=duration(row.start_to_close),
-        scheduled_time=timestamp(row.scheduled_time),
-        state=shown,
-        attempt=row.attempt,
-        last_attempt_complete_time=timestamp(row.last_attempt_end),
-        last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-        next_attempt_schedule_time=timestamp(row.ready)
-        if shown == state.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
-        else None,
-        scheduled_event_id=row.scheduled_id,
-    )
+        shown.trigger.workflow_closed.SetInParent()
+    return shown
 
 
-def _callback(row: callback.Callback, now: int) -> CallbackInfo:
-    info = CallbackInfo(request_id=row.request_id, **callback_fields(row, now))
-    info.trigger.workflow_closed.SetInParent()
-    return info
-
-
-def callback_fields(row: callback.Callback, now: int) -> dict[str, Any]:
+def callback_fields(lanes: Lanes, namespace_id: str, row: callback.Callback, now: int) -> dict[str, Any]:
     """What is shown of a callback, whatever it is that calls back."""
     backing_off = row.state == callback.State.BACKING_OFF and row.ready > now
+    waits = row.state in (callback.State.SCHEDULED, callback.State.BACKING_OFF) and not backing_off
+    blocked = lanes.blocked(lane_of(row, namespace_id)) if waits else ""
     return {
         "callback": Callback.FromString(row.callback),
         "registration_time": timestamp(row.registered),
-        "state": CallbackState.ValueType(int(row.state)),
+        "state": CallbackState.CALLBACK_STATE_BLOCKED if blocked else CallbackState.ValueType(int(row.state)),
         "attempt": row.attempt,
         "last_attempt_complete_time": timestamp(row.last_attempt_end),
         "last_attempt_failure": Failure.FromString(row.last_failure) if row.last_failure else None,
         "next_attempt_schedule_time": timestamp(row.ready) if backing_off else None,
+        "blocked_reason": blocked,
     }

@@ -19,8 +19,11 @@ from temporalio.api.operatorservice.v1 import (
 
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.history.nexus_operation import polled_queue
 
 if TYPE_CHECKING:
+    from temporalio.api.nexus.v1 import Endpoint
+
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.services import Services
 
@@ -57,12 +60,24 @@ async def list_all(services: Services, _: Call, request: ListNexusEndpointsReque
 
 async def update(services: Services, _: Call, request: UpdateNexusEndpointRequest) -> UpdateNexusEndpointResponse:
     """UpdateNexusEndpoint: replaces the spec of the version that the request names."""
+    before = services.endpoints.find(request.id)
     endpoint, ticket = services.endpoints.update(request.id, request.version, request.spec, services.clock.now())
     await ticket.wait()
+    _wake(services, before)
     return UpdateNexusEndpointResponse(endpoint=endpoint)
 
 
 async def delete(services: Services, _: Call, request: DeleteNexusEndpointRequest) -> DeleteNexusEndpointResponse:
     """DeleteNexusEndpoint: of the version that the request names."""
+    before = services.endpoints.find(request.id)
     await services.endpoints.delete(request.id, request.version).wait()
+    _wake(services, before)
     return DeleteNexusEndpointResponse()
+
+
+def _wake(services: Services, before: Endpoint | None) -> None:
+    """Calls that wait for a worker where the endpoint routed to are made anew: it may route elsewhere now."""
+    worker = before.spec.target.worker if before is not None else None
+    if worker is not None and services.namespaces.has(worker.namespace):
+        namespace_id = services.namespaces.get(worker.namespace).id
+        services.engine.agenda.wake(polled_queue(namespace_id, worker.task_queue))

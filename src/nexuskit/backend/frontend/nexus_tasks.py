@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend import polls
 from nexuskit.backend.frontend.checks import check_queue, check_text
+from nexuskit.backend.history.nexus_operation import polled_queue
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus import failures
 from nexuskit.backend.nexus.tasks import NexusTask
@@ -36,6 +37,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
     until = call.until(services.limits.LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     destination = Destination("nexus", namespace.id, request.task_queue.name)
     services.workers.record(namespace.id, request.worker_heartbeat)
+    services.engine.agenda.wake(polled_queue(namespace.id, request.task_queue.name))
     while (taken := await services.engine.tasks.take(destination, until, polls.poller(services, request))) is not None:
         key, task = taken[0], cast("NexusTask", taken[1])
         if not services.nexus_tasks.waits(task):
@@ -44,6 +46,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
         with services.engine.handing(destination, key, task):
             await asyncio.sleep(0)
         if services.nexus_tasks.waits(task):
+            task.taken()
             return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=task.request)
     return PollNexusTaskQueueResponse()
 
@@ -54,6 +57,15 @@ async def complete(
     """RespondNexusTaskCompleted."""
     namespace = services.namespaces.get(request.namespace)
     services.nexus_tasks.settle(_number(request.task_token), namespace.id, request.response)
+    if request.response.start_operation.HasField("async_success"):
+        # The operation has failed because of it; on a real server it is tried again, after the request timeout.
+        success = request.response.start_operation.async_success
+        token = success.operation_token or success.operation_id
+        size, limit = len(token.encode()), services.limits.NEXUS_TOKEN_SIZE
+        if not token:
+            raise invalid_argument("missing operation token in response")
+        if size > limit:
+            raise invalid_argument(f"operation token length exceeds allowed limit ({size}/{limit})")
     return RespondNexusTaskCompletedResponse()
 
 

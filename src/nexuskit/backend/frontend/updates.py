@@ -19,6 +19,8 @@ from nexuskit.backend import conversations
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import Named, check_size, check_text
+from nexuskit.backend.frontend.link_checks import check_links
+from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import update
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ def check(services: Services, request: UpdateWorkflowExecutionRequest) -> None:
         raise StatusError(Code.PERMISSION_DENIED, text, [PermissionDeniedFailure()])
     of = Named(request.namespace, request.workflow_execution.workflow_id)
     check_size("UpdateWorkflowExecution.Request", request.request, services.limits, of)
+    callbacks = request.request.completion_callbacks
+    check_links(services.limits, request.request.links, callbacks)
+    if callbacks and not request.request.request_id:
+        raise invalid_argument("invalid *update.Request: request_id is required when completion_callbacks are set")
+    check_callbacks(services, request.request)
 
 
 async def perform(

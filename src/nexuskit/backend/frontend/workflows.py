@@ -32,6 +32,8 @@ from nexuskit.backend.history.activity_options import check_priority
 from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
+    from temporalio.api.update.v1 import Request as UpdateRequest
+
     from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.namespaces import Namespace
@@ -200,8 +202,10 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     check_callbacks(services, request)
 
 
-def check_callbacks(services: Services, request: StartWorkflowExecutionRequest | StartActivityExecutionRequest) -> None:
-    """The completion callbacks of a start are such as are delivered here.
+def check_callbacks(
+    services: Services, request: StartWorkflowExecutionRequest | StartActivityExecutionRequest | UpdateRequest
+) -> None:
+    """The completion callbacks of a start or an update are such as are delivered here.
 
     Raises:
         StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.

@@ -44,12 +44,20 @@ def apply_options_updated(state: Execution, event: HistoryEvent) -> None:
     for each in attributes.attached_completion_callbacks:
         registered = callback.Registered(each.SerializeToString(), request_id, moment(event.event_time))
         callback.apply_registered(state, registered)
+    for update in attributes.workflow_update_options:
+        state.of(Attached).put(update.attached_request_id, Attached(event.event_id))
+        for each in update.attached_completion_callbacks:
+            registered = callback.Registered(
+                each.SerializeToString(), update.attached_request_id, moment(event.event_time), update.update_id
+            )
+            callback.apply_registered(state, registered)
 
 
 def apply_placed(state: Execution, event: HistoryEvent) -> None:
     """The event has its id now."""
-    request_id = event.workflow_execution_options_updated_event_attributes.attached_request_id
-    if request_id:
+    attributes = event.workflow_execution_options_updated_event_attributes
+    ids = [attributes.attached_request_id, *(each.attached_request_id for each in attributes.workflow_update_options)]
+    for request_id in filter(None, ids):
         state.of(Attached).put(request_id, Attached(event.event_id))
 
 

@@ -1,8 +1,8 @@
-"""A completion callback: somebody is to be told when this run closes.
+"""A completion callback: somebody is to be told when this run closes, or an update of it completes.
 
-    STANDBY ── the run closes ──> SCHEDULED ── delivered ──> SUCCEEDED
-                                     │ ^  └── refused for good ──> FAILED
-                                     └─┘ the attempt failed: attempt + 1, after a pause
+    STANDBY ── it ends ──> SCHEDULED ── delivered ──> SUCCEEDED
+                             │ ^  └── refused for good ──> FAILED
+                             └─┘ the attempt failed: attempt + 1, after a pause
 
 The rows outlive the run's other rows: they stay until they are delivered or have failed, and after that are shown by
 describe (temporalio/temporal: components/callbacks).
@@ -51,6 +51,8 @@ class Callback(Row, frozen=True, omit_defaults=True):
     attempt: int = 0
     last_failure: bytes = b""
     last_attempt_end: int = 0
+    update_id: str = ""
+    """The update whose outcome is to be told; empty for the run's."""
 
     def index(self, info: Info) -> Index:
         if self.state not in (State.SCHEDULED, State.BACKING_OFF):
@@ -64,6 +66,7 @@ class Registered(Record, frozen=True):
     callback: bytes
     request_id: str
     time: int
+    update_id: str = ""
 
 
 class Delivered(Record, frozen=True):
@@ -85,7 +88,13 @@ class Refused(Record, frozen=True):
 def apply_registered(state: Execution, record: Registered) -> None:
     table = state.of(Callback)
     number = max((int(key) for key, _ in table.items()), default=-1) + 1
-    row = Callback(number=number, callback=record.callback, request_id=record.request_id, registered=record.time)
+    row = Callback(
+        number=number,
+        callback=record.callback,
+        request_id=record.request_id,
+        registered=record.time,
+        update_id=record.update_id,
+    )
     table.put(number, row)
 
 
@@ -97,11 +106,27 @@ def apply_closed(state: Execution, time: int) -> None:
             table.put(number, msgspec.structs.replace(row, state=State.SCHEDULED, ready=time))
 
 
-def apply_handed_on(state: Execution) -> None:
-    """Another run follows the one that closed: all that stood by wait for the end of that one."""
+def apply_scheduled(state: Execution, update_id: str, time: int) -> None:
+    """An update has its outcome: those that stood by for it are to be delivered."""
     table = state.of(Callback)
     for number, row in table.items():
-        if row.state == State.STANDBY:
+        if row.state == State.STANDBY and row.update_id == update_id:
+            table.put(number, msgspec.structs.replace(row, state=State.SCHEDULED, ready=time))
+
+
+def apply_handed_on(state: Execution, time: int, *, reset: bool) -> None:
+    """Another run follows the one that closed: all that stood by wait for the end of that one.
+
+    Updates do not go on in another run, unless that began by a reset, which is given what was accepted: so their
+    callbacks are to be delivered, or wait there.
+    """
+    table = state.of(Callback)
+    for number, row in table.items():
+        if row.state != State.STANDBY:
+            continue
+        if row.update_id and not reset:
+            table.put(number, msgspec.structs.replace(row, state=State.SCHEDULED, ready=time))
+        else:
             table.remove(number)
 
 

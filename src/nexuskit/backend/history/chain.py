@@ -224,5 +224,5 @@ def _callbacks(state: Execution) -> list[CallbackProto]:
     return [
         CallbackProto.FromString(row.callback)
         for _, row in state.of(callback.Callback).items()
-        if row.state == callback.State.STANDBY
+        if row.state == callback.State.STANDBY and not row.update_id
     ]

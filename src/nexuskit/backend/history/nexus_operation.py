@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from temporalio.api.common.v1 import Link, Payload
-from temporalio.api.enums.v1 import EventType, TimeoutType, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.failure.v1 import (
     CanceledFailureInfo,
     Failure,
-    NexusHandlerFailureInfo,
     NexusOperationFailureInfo,
     TimeoutFailureInfo,
 )
@@ -29,32 +28,21 @@ from temporalio.api.history.v1 import (
     NexusOperationCanceledEventAttributes,
     NexusOperationCompletedEventAttributes,
     NexusOperationFailedEventAttributes,
-    NexusOperationScheduledEventAttributes,
     NexusOperationStartedEventAttributes,
     NexusOperationTimedOutEventAttributes,
 )
 
 from nexuskit.backend.errors import not_found
-from nexuskit.backend.history import retry, workflow_task
-from nexuskit.backend.history.command import CommandError, check_span
+from nexuskit.backend.history import nexus_cancellation, retry, workflow_task
 from nexuskit.backend.history.state import Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
-from nexuskit.backend.times import SECOND, duration, moment, span
+from nexuskit.backend.times import SECOND, moment, span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from temporalio.api.command.v1 import Command
+    from collections.abc import Sequence
 
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
-
-_BAD = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES
-
-RESERVED_HEADERS = frozenset({"request-timeout", "temporal-nexus-failure-support"})
-"""Headers that the backend sets by itself, and a workflow may not: as the real server's
-`nexusoperation.disallowedHeaders`.
-"""
 
 
 class NexusOperation(Row, frozen=True, omit_defaults=True):
@@ -79,12 +67,25 @@ class NexusOperation(Row, frozen=True, omit_defaults=True):
     last_attempt_end: int = 0
     started_time: int = 0
     token: str = ""
+    awaits: str = ""
+    """The task queue that nobody polled, as `polled_queue` writes it; empty if there was somebody. It is in the index,
+    so that the first who polls there ends the pause, also after a restart.
+    """
+    unmade: int = 0
+    """Attempts that were not made, because nobody was there to be asked: they lengthen no pause after the others."""
+    too_slow: int = 0
+    """Attempts that a handler took and did not answer in time."""
 
     def index(self, info: Info) -> Index:
         due = min(filter(None, (end for end, _ in deadlines(self))), default=0)
         if self.started_time:
             return Index(due=due, stamp=self.attempt)
-        return Index(due, Destination(self.kind, info.namespace_id), self.ready, self.attempt)
+        return Index(due, Destination(self.kind, info.namespace_id, self.awaits), self.ready, self.attempt)
+
+
+def polled_queue(namespace_id: str, queue: str) -> str:
+    """A task queue of whatever namespace, in one word."""
+    return f"{namespace_id}/{queue}"
 
 
 def deadlines(row: NexusOperation) -> list[tuple[int, int]]:
@@ -107,6 +108,8 @@ class AttemptFailed(Record, frozen=True):
     failure: bytes
     ended: int
     ready: int
+    awaits: str = ""
+    too_slow: bool = False
 
 
 # --- what happened
@@ -136,34 +139,60 @@ def apply_started(state: Execution, event: HistoryEvent) -> None:
     row = state.of(NexusOperation).get(attributes.scheduled_event_id)
     if row is not None:
         changed = msgspec.structs.replace(
-            row, started_time=moment(event.event_time), token=attributes.operation_token, last_failure=b"", ready=0
+            row,
+            started_time=moment(event.event_time),
+            token=attributes.operation_token,
+            last_failure=b"",
+            last_attempt_end=moment(event.event_time),
+            ready=0,
+            awaits="",
         )
         state.of(NexusOperation).put(row.scheduled_id, changed)
+        nexus_cancellation.operation_started(state, row.scheduled_id, changed.started_time)
+
+
+def apply_cancel_requested(state: Execution, event: HistoryEvent) -> None:
+    scheduled_id = event.nexus_operation_cancel_requested_event_attributes.scheduled_event_id
+    row = state.of(NexusOperation).get(scheduled_id)
+    if row is not None:
+        nexus_cancellation.put(state, event, started=bool(row.started_time))
 
 
 def apply_attempt_failed(state: Execution, record: AttemptFailed) -> None:
     row = state.of(NexusOperation).get(record.scheduled_id)
     if row is not None:
         changed = msgspec.structs.replace(
-            row, attempt=row.attempt + 1, last_failure=record.failure, last_attempt_end=record.ended, ready=record.ready
+            row,
+            attempt=row.attempt + 1,
+            last_failure=record.failure,
+            last_attempt_end=record.ended,
+            ready=record.ready,
+            awaits=record.awaits,
+            unmade=row.unmade + bool(record.awaits),
+            too_slow=row.too_slow + record.too_slow,
         )
         state.of(NexusOperation).put(row.scheduled_id, changed)
 
 
 def apply_completed(state: Execution, event: HistoryEvent) -> None:
-    state.of(NexusOperation).remove(event.nexus_operation_completed_event_attributes.scheduled_event_id)
+    _remove(state, event.nexus_operation_completed_event_attributes.scheduled_event_id)
 
 
 def apply_failed(state: Execution, event: HistoryEvent) -> None:
-    state.of(NexusOperation).remove(event.nexus_operation_failed_event_attributes.scheduled_event_id)
+    _remove(state, event.nexus_operation_failed_event_attributes.scheduled_event_id)
 
 
 def apply_cancelled(state: Execution, event: HistoryEvent) -> None:
-    state.of(NexusOperation).remove(event.nexus_operation_canceled_event_attributes.scheduled_event_id)
+    _remove(state, event.nexus_operation_canceled_event_attributes.scheduled_event_id)
 
 
 def apply_timed_out(state: Execution, event: HistoryEvent) -> None:
-    state.of(NexusOperation).remove(event.nexus_operation_timed_out_event_attributes.scheduled_event_id)
+    _remove(state, event.nexus_operation_timed_out_event_attributes.scheduled_event_id)
+
+
+def _remove(state: Execution, scheduled_id: int) -> None:
+    state.of(NexusOperation).remove(scheduled_id)
+    nexus_cancellation.operation_ended(state, scheduled_id)
 
 
 def reapply(tx: Transaction, event: HistoryEvent) -> None:
@@ -174,79 +203,6 @@ def reapply(tx: Transaction, event: HistoryEvent) -> None:
     started = event.event_type == EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED
     if row is not None and not (started and row.started_time):
         tx.add(event.event_type, links=list(event.links), **{name: attributes})
-
-
-# --- what a workflow commands
-
-
-def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
-    """ScheduleNexusOperation: the call is written down, and made as soon as that is on disk."""
-    attributes = command.schedule_nexus_operation_command_attributes
-    prefix = "ScheduleNexusOperationCommandAttributes"
-    endpoint_id = tx.endpoints.get(attributes.endpoint, "")
-    for field, value in (("Service", attributes.service), ("Operation", attributes.operation)):
-        if not value:
-            raise CommandError(_BAD, f"{prefix}.{field} is not set on command.")
-        if len(value.encode()) > tx.limits.NEXUS_NAME_LENGTH:
-            raise CommandError(_BAD, f"{prefix}.{field} exceeds length limit of {tx.limits.NEXUS_NAME_LENGTH}")
-    if not endpoint_id and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
-        raise CommandError(_BAD, f"endpoint {attributes.endpoint!r} not found")
-    to_close, to_start, run = (
-        check_span(_BAD, f"{prefix}.{field}", getattr(attributes, proto))
-        for field, proto in (
-            ("ScheduleToCloseTimeout", "schedule_to_close_timeout"),
-            ("ScheduleToStartTimeout", "schedule_to_start_timeout"),
-            ("StartToCloseTimeout", "start_to_close_timeout"),
-        )
-    )
-    size = attributes.input.ByteSize()
-    if size > tx.limits.PAYLOAD_SIZE:
-        message = f"{prefix}.Input exceeds size limit: {size} bytes, at most {tx.limits.PAYLOAD_SIZE}"
-        raise CommandError(_BAD, message, terminate=True)
-    headers = _headers(tx, attributes.nexus_header)
-    pending = len(tx.state.of(NexusOperation))
-    if pending >= tx.limits.PENDING_NEXUS_OPERATIONS:
-        cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_NEXUS_OPERATIONS_LIMIT_EXCEEDED
-        message = f"workflow has reached the pending nexus operation limit of {tx.limits.PENDING_NEXUS_OPERATIONS}"
-        raise CommandError(cause, f"{message} for this namespace")
-    # Nothing outlives the run, and a part cannot last longer than the whole.
-    whole = min(filter(None, (to_close, tx.state.info.run_timeout)), default=0)
-    scheduled_id = tx.add(
-        EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED,
-        nexus_operation_scheduled_event_attributes=NexusOperationScheduledEventAttributes(
-            endpoint=attributes.endpoint,
-            endpoint_id=endpoint_id,
-            service=attributes.service,
-            operation=attributes.operation,
-            input=attributes.input if attributes.HasField("input") else None,
-            schedule_to_close_timeout=duration(whole),
-            schedule_to_start_timeout=duration(min(to_start, whole) if whole else to_start),
-            start_to_close_timeout=duration(min(run, whole) if whole else run),
-            nexus_header=headers,
-            workflow_task_completed_event_id=completed_id,
-            request_id=tx.draw.uuid(),
-        ),
-    )
-    row = tx.state.of(NexusOperation).get(scheduled_id)
-    if row is not None and not endpoint_id:
-        # The real server fails the workflow task here, for ever, and no workflow can catch that.
-        message = f"endpoint {attributes.endpoint!r} is not registered: no endpoint of that name is in the registry"
-        info = NexusHandlerFailureInfo(type="NOT_FOUND")
-        _add_failed(tx, row, Failure(message=message, nexus_handler_failure_info=info), later=True)
-
-
-def _headers(tx: Transaction, given: Mapping[str, str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in given.items():
-        if name.lower() in RESERVED_HEADERS:
-            field = "ScheduleNexusOperationCommandAttributes.NexusHeader"
-            raise CommandError(_BAD, f'{field} contains a disallowed header key: "{name}"')
-        headers[name.lower()] = value
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
-    if size > tx.limits.NEXUS_HEADERS_SIZE:
-        field = "ScheduleNexusOperationCommandAttributes.NexusHeader"
-        raise CommandError(_BAD, f"{field} exceeds size limit: {size} bytes, at most {tx.limits.NEXUS_HEADERS_SIZE}")
-    return headers
 
 
 # --- what the handler and time say
@@ -316,20 +272,17 @@ def complete(tx: Transaction, row: NexusOperation, result: Payload | None, links
     workflow_task.schedule(tx)
 
 
-def fail(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
-    """It failed for good, because of `cause`."""
-    _add_failed(tx, row, cause)
-    workflow_task.schedule(tx)
-
-
-def _add_failed(tx: Transaction, row: NexusOperation, cause: Failure, *, later: bool = False) -> None:
+def fail(tx: Transaction, row: NexusOperation, cause: Failure, *, at_once: bool = False) -> None:
+    """It failed for good, because of `cause`; `at_once`: while the commands that scheduled it are carried out."""
     tx.add(
         EventType.EVENT_TYPE_NEXUS_OPERATION_FAILED,
-        later=later,
+        later=at_once,
         nexus_operation_failed_event_attributes=NexusOperationFailedEventAttributes(
             scheduled_event_id=row.scheduled_id, failure=_failure(row, cause), request_id=row.request_id
         ),
     )
+    if not at_once:  # else the events that wait are given their places, and a task with them
+        workflow_task.schedule(tx)
 
 
 def cancel(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
@@ -350,11 +303,22 @@ def cancel(tx: Transaction, row: NexusOperation, cause: Failure) -> None:
     workflow_task.schedule(tx)
 
 
-def attempt_failed(tx: Transaction, row: NexusOperation, failure: Failure) -> None:
-    """The attempt failed and may be repeated: the next one waits its pause out, for ever if it must."""
-    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt)
+def attempt_failed(
+    tx: Transaction, row: NexusOperation, failure: Failure, awaits: str = "", *, too_slow: bool = False
+) -> None:
+    """The attempt failed and may be repeated: the next one waits its pause out, for ever if it must.
+
+    Args:
+        tx: the transaction.
+        row: the operation.
+        failure: why.
+        awaits: the queue that nobody polls, as `polled_queue` writes it.
+        too_slow: a handler took it and did not answer in time.
+    """
+    before = row.unmade if awaits else row.attempt - 1 - row.unmade
+    pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, before + 1)
     ready = tx.now + tx.draw.jitter(pause)
-    tx.note(AttemptFailed(row.scheduled_id, failure.SerializeToString(), tx.now, ready))
+    tx.note(AttemptFailed(row.scheduled_id, failure.SerializeToString(), tx.now, ready, awaits, too_slow))
 
 
 def time_out(tx: Transaction, row: NexusOperation, kind: int) -> None:

@@ -117,6 +117,10 @@ def apply_rebuilt(state: Execution, record: Rebuilt) -> None:
     table = state.of(Activity)
     for key, row in list(table.items()):
         table.put(key, msgspec.structs.replace(row, scheduled_time=record.time, attempt_time=record.time))
+    callbacks = state.of(callback.Callback)
+    for number, told in callbacks.items():
+        if told.state != callback.State.STANDBY:  # by the base run, when an update completed there
+            callbacks.remove(number)
 
 
 # --- what is to be done

@@ -44,11 +44,12 @@ from temporalio.api.update.v1 import Acceptance, Rejection, Request, Response
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
-from nexuskit.backend.history import workflow_task
+from nexuskit.backend.history import update_callbacks, workflow_task
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.command import CommandError, check_given
 from nexuskit.backend.history.state import NOTHING, Index, Info, Row
 from nexuskit.backend.history.transaction import Record, Verdict
+from nexuskit.backend.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,11 +78,12 @@ _UNPROCESSED = Failure(
     source="Server",
     application_failure_info=ApplicationFailureInfo(type="UnprocessedUpdate", non_retryable=True),
 )
-_RUN_ENDED_FIRST = Failure(
+RUN_ENDED_FIRST = Failure(
     message="Workflow Update failed because the Workflow completed before the Update completed.",
     source="Server",
     application_failure_info=ApplicationFailureInfo(type="AcceptedUpdateCompletedWorkflow", non_retryable=True),
 )
+"""The outcome of an update that was accepted and whose run ended before it completed."""
 
 
 class Update(Row, frozen=True, omit_defaults=True):
@@ -97,6 +99,8 @@ class Update(Row, frozen=True, omit_defaults=True):
     """The event that says that it is accepted; 0 until then."""
     admitted_id: int = 0
     """The event that admitted it and holds its request; 0 where there is none, or it is accepted."""
+    joined: tuple[bytes, ...] = ()
+    """Requests of others for it, serialised, whose callbacks are left with it when it is accepted."""
 
     @property
     def volatile(self) -> bool:
@@ -126,6 +130,13 @@ class Completed(Row, frozen=True):
 
 class Admitted(Record, frozen=True):
     """An update waits for the workflow's code."""
+
+    update_id: str
+    request: bytes
+
+
+class Joined(Record, frozen=True):
+    """Somebody else asks for an update that is not accepted yet, and wants to be told of its outcome."""
 
     update_id: str
     request: bytes
@@ -165,8 +176,15 @@ def apply_admitted(state: Execution, record: Admitted) -> None:
 
 
 def apply_reapplied(state: Execution, event: HistoryEvent) -> None:
-    update_id = event.workflow_execution_update_admitted_event_attributes.request.meta.update_id
-    state.of(Update).put(update_id, Update(admitted_id=event.event_id))
+    request = event.workflow_execution_update_admitted_event_attributes.request
+    state.of(Update).put(request.meta.update_id, Update(admitted_id=event.event_id))
+    update_callbacks.register(state, request.meta.update_id, request, moment(event.event_time))
+
+
+def apply_joined(state: Execution, record: Joined) -> None:
+    row = state.of(Update).get(record.update_id)
+    if row is not None:
+        state.of(Update).put(record.update_id, msgspec.structs.replace(row, joined=(*row.joined, record.request)))
 
 
 def apply_sent(state: Execution, record: Sent) -> None:
@@ -184,12 +202,15 @@ def apply_gone(state: Execution, record: Gone) -> None:
 def apply_accepted(state: Execution, event: HistoryEvent) -> None:
     update_id = event.workflow_execution_update_accepted_event_attributes.protocol_instance_id
     state.of(Update).put(update_id, Update(accepted_id=event.event_id))
+    request = event.workflow_execution_update_accepted_event_attributes.accepted_request
+    update_callbacks.register(state, update_id, request, moment(event.event_time))
 
 
 def apply_completed(state: Execution, event: HistoryEvent) -> None:
     attributes = event.workflow_execution_update_completed_event_attributes
     state.of(Update).remove(attributes.meta.update_id)
     state.of(Completed).put(attributes.meta.update_id, Completed(event.event_id))
+    update_callbacks.apply_completed(state, attributes.meta.update_id, moment(event.event_time))
 
 
 # --- what there is
@@ -208,7 +229,7 @@ def status(state: Execution, update_id: str) -> Status | None:
         return None if closed else Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ADMITTED)
     if state.info.running:
         return Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED)
-    return Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED, failure=_RUN_ENDED_FIRST)
+    return Status(_STAGE.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED, failure=RUN_ENDED_FIRST)
 
 
 def closed_under(state: Execution) -> StatusError:
@@ -266,12 +287,31 @@ def admit(tx: Transaction, request: Request) -> None:
     task = workflow_task.current(state)
     if task is not None and task.attempt >= FAILING_FROM:
         raise _not_ready("Unable to perform workflow execution update due to Workflow Task in failed state.")
-    if known is not None:
-        return
     raw = request.SerializeToString()
+    if known is not None:
+        _join(tx, request, raw)
+        return
     _check_room(tx, len(raw))
+    update_callbacks.check_room(tx, request)
     tx.note(Admitted(update_id, raw))
     workflow_task.speculate(tx)
+
+
+def _join(tx: Transaction, request: Request, raw: bytes) -> None:
+    """Somebody asks for an update that is there already, by another request, and wants to be told of its outcome."""
+    row = tx.state.of(Update).get(request.meta.update_id)
+    if row is None or not request.completion_callbacks:
+        return  # it has its outcome, which whoever asks gets at once
+    if row.accepted_id:
+        update_callbacks.attach(tx, request)
+        return
+    asked = [Request.FromString(each) for each in (row.request, *row.joined) if each]
+    if request.request_id not in [each.request_id for each in asked]:
+        wanted = Request(meta=request.meta)
+        for each in (request, *asked):
+            wanted.completion_callbacks.extend(each.completion_callbacks)
+        update_callbacks.check_room(tx, wanted)
+        tx.note(Joined(request.meta.update_id, raw))
 
 
 def reapply(tx: Transaction, request: Request) -> None:
@@ -460,15 +500,19 @@ def _accept(tx: Transaction, update_id: str, acceptance: Acceptance, brought: Re
         raise CommandError(_BAD_MESSAGE, "invalid *update.Acceptance: accepted_request_sequencing_event_id is not set")
     if not acceptance.accepted_request_message_id:
         raise CommandError(_BAD_MESSAGE, "invalid *update.Acceptance: accepted_request_message_id is not set")
+    request = Request() if row.admitted_id else Request.FromString(row.request)
     tx.add(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED,
+        links=[link for each in request.completion_callbacks for link in each.links],
         workflow_execution_update_accepted_event_attributes=WorkflowExecutionUpdateAcceptedEventAttributes(
             protocol_instance_id=update_id,
             accepted_request_message_id=_message_id(update_id),
             accepted_request_sequencing_event_id=acceptance.accepted_request_sequencing_event_id,
-            accepted_request=None if row.admitted_id else Request.FromString(row.request),
+            accepted_request=None if row.admitted_id else request,
         ),
     )
+    for raw in row.joined:
+        update_callbacks.attach(tx, Request.FromString(raw))
 
 
 def _reject(tx: Transaction, update_id: str, rejection: Rejection) -> None:

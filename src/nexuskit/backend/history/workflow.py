@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.common.v1 import Link, Payloads
 from temporalio.api.enums.v1 import EventType, RetryState, TimeoutType, WorkflowExecutionStatus, WorkflowTaskFailedCause
-from temporalio.api.failure.v1 import Failure, TimeoutFailureInfo
+from temporalio.api.failure.v1 import CanceledFailureInfo, Failure, TimeoutFailureInfo
 from temporalio.api.history.v1 import (
     HistoryEvent,
     WorkflowExecutionCompletedEventAttributes,
@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     Attributes:
         status: a `WorkflowExecutionStatus`.
         result: of a completed run.
-        failure: of a failed one.
+        failure: of a failed or cancelled one.
     """
 
     status: int
@@ -72,7 +72,7 @@ def apply_closed(state: Execution, event: HistoryEvent) -> None:
         if not row.outlives or row.volatile:
             state.of(type(row)).remove(key)
     if info.new_run_id or left:
-        callback.apply_handed_on(state)
+        callback.apply_handed_on(state, info.close_time, reset=left)
     else:
         callback.apply_closed(state, info.close_time)
         child.apply_child_closed(state, info.close_time)
@@ -176,4 +176,8 @@ def outcome(close_event: HistoryEvent) -> Outcome:
         return Outcome(status, result=close_event.workflow_execution_completed_event_attributes.result)
     if close_event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
         return Outcome(status, failure=close_event.workflow_execution_failed_event_attributes.failure)
+    if close_event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+        details = close_event.workflow_execution_canceled_event_attributes.details
+        info = CanceledFailureInfo(details=details if details.payloads else None)
+        return Outcome(status, failure=Failure(message="operation canceled", canceled_failure_info=info))
     return Outcome(status)

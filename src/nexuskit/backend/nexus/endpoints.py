@@ -59,6 +59,10 @@ class Endpoints:
             raise not_found(f"endpoint with ID {id!r} is not found")
         return found
 
+    def find(self, id: str) -> Endpoint | None:
+        """The endpoint of that id; None if there is none."""
+        return self._by_id.get(id)
+
     def all(self) -> list[Endpoint]:
         """All of them, by id."""
         return [self._by_id[id] for id in sorted(self._by_id)]

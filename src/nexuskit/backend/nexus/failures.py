@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from typing import cast
 
 from google.protobuf import json_format
 from temporalio.api.common.v1 import Payload, Payloads
@@ -20,6 +21,10 @@ from temporalio.api.failure.v1 import (
 )
 from temporalio.api.nexus.v1 import Failure as NexusFailure
 from temporalio.api.nexus.v1 import HandlerError
+
+from nexuskit.backend.times import SECOND
+
+_UNSAID = RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_UNSPECIFIED
 
 TEMPORAL_FAILURE = Failure.DESCRIPTOR.full_name
 """Metadata "type" of a Nexus failure that holds Temporal's in its details."""
@@ -59,6 +64,25 @@ def handler_error(kind: HandlerErrorType, message: str) -> Failure:
     return Failure(message=message, nexus_handler_failure_info=NexusHandlerFailureInfo(type=kind))
 
 
+def no_worker(queue: str, namespace: str) -> Failure:
+    """Nobody is there who could answer; the call waits for the first worker that polls."""
+    message = (
+        f"no worker polls task queue {queue!r} in namespace {namespace!r}, where the endpoint routes to: the call is"
+        " made as soon as one does"
+    )
+    return handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, message)
+
+
+def too_slow(times: int, timeout: int) -> Failure:
+    """A handler took the call, again and again, and did not answer within the request timeout (ns)."""
+    message = (
+        f"upstream timeout: {times} times a handler took the call and did not answer within the request timeout of"
+        f" {timeout / SECOND:g} s. A handler must answer within that time; work that takes longer belongs in an"
+        " operation that a workflow is behind (nexus.workflow_run_operation)"
+    )
+    return handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, message)
+
+
 def retryable(failure: Failure) -> bool:
     """Whether the handler may be asked again after this handler error: as it says, else by its type."""
     info = failure.nexus_handler_failure_info
@@ -92,6 +116,8 @@ def from_nexus(failure: NexusFailure) -> Failure:
         result.canceled_failure_info.CopyFrom(CanceledFailureInfo())
     elif kind == "nexus.OperationError":
         result.application_failure_info.CopyFrom(ApplicationFailureInfo(type="OperationError", non_retryable=True))
+    elif kind == "nexus.HandlerError" and (info := _handler_error(failure.details)) is not None:
+        result.nexus_handler_failure_info.CopyFrom(info)
     elif failure.metadata or failure.details:
         result = _unread(failure)
     result.message = failure.message
@@ -110,6 +136,26 @@ def _unread(failure: NexusFailure) -> Failure:
     data = json.dumps(content).encode()
     details = Payloads(payloads=[Payload(metadata={"encoding": b"json/plain"}, data=data)])
     return Failure(application_failure_info=ApplicationFailureInfo(type="NexusFailure", details=details))
+
+
+def _handler_error(details: bytes) -> NexusHandlerFailureInfo | None:
+    """A handler error within another failure, as Nexus writes it; None if it cannot be read."""
+    try:
+        read: object = json.loads(details)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(read, dict):
+        return None
+    fields = cast("dict[str, object]", read)
+    behaviors = {
+        True: RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE,
+        False: RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE,
+    }
+    behavior = fields.get("retryableOverride")
+    return NexusHandlerFailureInfo(
+        type=str(fields.get("type", "")),
+        retry_behavior=behaviors[behavior] if isinstance(behavior, bool) else _UNSAID,
+    )
 
 
 def _state(details: bytes) -> str:

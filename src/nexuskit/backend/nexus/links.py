@@ -1,6 +1,7 @@
 """Links between the two sides of a call: Temporal's `Link` and the URL by which Nexus carries it.
 
     temporal:///namespaces/NS/workflows/ID/RUN/history?referenceType=EventReference&eventID=5&eventType=NexusOperationScheduled
+    temporal:///namespaces/NS/activities/ID/RUN/details
 
 As the SDKs write and read it (temporalio/temporal: common/nexus/link_converter.go).
 """
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WORKFLOW_EVENT = Link.WorkflowEvent.DESCRIPTOR.full_name
+ACTIVITY = Link.Activity.DESCRIPTOR.full_name
+_ACTIVITY_PATH = re.compile(r"/namespaces/([^/]+)/activities/([^/]+)/([^/]+)/details")
 _PATH = re.compile(r"/namespaces/([^/]+)/workflows/([^/]+)/([^/]+)/history")
 
 
@@ -41,7 +44,9 @@ def to_nexus(link: Link.WorkflowEvent) -> NexusLink:
 
 
 def from_nexus(link: NexusLink) -> Link | None:
-    """What Nexus carried, as a link to an event of a workflow; None for any other kind, or one we cannot read."""
+    """What Nexus carried, as a link to an event of a workflow or to an activity; None for what is neither."""
+    if link.type == ACTIVITY:
+        return _activity(link.url)
     if link.type != WORKFLOW_EVENT:
         return None
     try:
@@ -61,6 +66,18 @@ def from_nexus(link: NexusLink) -> Link | None:
     except ValueError:
         return None
     return Link(workflow_event=event)
+
+
+def _activity(text: str) -> Link | None:
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        return None
+    path = _ACTIVITY_PATH.fullmatch(url.path)
+    if url.scheme != "temporal" or path is None:
+        return None
+    namespace, activity_id, run_id = map(unquote, path.groups())
+    return Link(activity=Link.Activity(namespace=namespace, activity_id=activity_id, run_id=run_id))
 
 
 def all_from_nexus(links: Iterable[NexusLink]) -> list[Link]:

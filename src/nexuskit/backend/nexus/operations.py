@@ -17,22 +17,20 @@ from temporalio.api.nexus.v1 import Request, Response, StartOperationRequest
 from nexuskit.backend import tokens
 from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
+from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.nexus import failures, links
+from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import MILLISECOND, timestamp
+from nexuskit.backend.times import timestamp
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
-    from temporalio.api.nexus.v1 import Endpoint
 
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
-    from nexuskit.backend.history.nexus_operation import NexusOperation
     from nexuskit.backend.history.transaction import Transaction
-    from nexuskit.backend.namespaces import Namespaces
-    from nexuskit.backend.nexus.endpoints import Endpoints
-    from nexuskit.backend.nexus.tasks import NexusTasks
 
 SYSTEM_CALLBACK_URL = "temporal://system"
 """Where completions of a worker's operations go: into this backend, by their token."""
@@ -75,64 +73,70 @@ Answer = Succeeded | Accepted | Failed | Refused
 class Operations:
     """Takes calls to their handlers."""
 
-    def __init__(
-        self, engine: Engine, namespaces: Namespaces, endpoints: Endpoints, tasks: NexusTasks, key: bytes
-    ) -> None:
+    def __init__(self, engine: Engine, calls: Calls, lanes: Lanes, key: bytes) -> None:
         self._engine = engine
-        self._namespaces = namespaces
-        self._endpoints = endpoints
-        self._tasks = tasks
+        self._calls = calls
+        self._lanes = lanes
         self._key = key
-        self._under_way: set[Waiting] = set()
 
     async def call(self, waiting: Waiting) -> None:
-        """One attempt at a scheduled operation, if it still waits for it."""
-        if waiting in self._under_way:
-            return
-        self._under_way.add(waiting)
-        try:
-            await self._call(waiting)
-        finally:
-            self._under_way.discard(waiting)
-
-    async def _call(self, waiting: Waiting) -> None:
+        """A scheduled operation is to be called, as soon as its turn comes."""
         resident = await self._engine.get(waiting.execution)
-        scheduled_id = int(waiting.key)
-        row = nexus_operation.attempted(resident.execution, scheduled_id, waiting.stamp)
+        row = nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp)
+        if row is not None:
+            place = Place(NexusOperation.kind, resident.execution.info.namespace_id, row.endpoint)
+            self._lanes.enter(place, waiting, self._attempt)
+
+    async def _attempt(self, waiting: Waiting) -> Said:
+        """One attempt at an operation, if it still waits for it."""
+        resident = await self._engine.get(waiting.execution)
+        row = nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp)
         if row is None:
-            return
+            return NOTHING_SAID
         now = self._engine.clock.now()
         ends = [(end, kind) for end, kind in nexus_operation.deadlines(row) if end]
         until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
-        if until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
+        if ends and until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
             kind = min(ends)[1]
             self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
-            return
-        event = await self._engine.event(resident, scheduled_id)
-        answer = await self._ask(resident, row, event, now, until)
-        resident = await self._engine.get(waiting.execution)
-        self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
+            return NOTHING_SAID
+        target = self._calls.target(row.endpoint_id)
+        if isinstance(target, Failure):
+            refused = Refused(target, retryable=False)
+            self._engine.run(resident, lambda tx: self._save(tx, waiting, refused))
+            return NOTHING_SAID
+        if not self._calls.polled(target):
+            self._engine.run(resident, lambda tx: self._nobody_there(tx, waiting, target))
+            return NOTHING_SAID
+        event = await self._engine.event(resident, row.scheduled_id)
+        request = self._request(resident, row, event, target, now, until)
+        reply = await self._calls.ask(target, request, until, lambda: self._waits(waiting))
+        return await self._answered(waiting, target, reply, until - now)
 
-    async def _ask(self, resident: Resident, row: NexusOperation, event: HistoryEvent, now: int, until: int) -> Answer:
-        if row.endpoint_id not in self._endpoints.ids.values():
-            return Refused(handler_error(HandlerErrorType.NOT_FOUND, "endpoint not registered"), retryable=False)
-        endpoint = self._endpoints.get(row.endpoint_id)
-        worker = endpoint.spec.target.worker
-        if not self._namespaces.has(worker.namespace):
-            message = f"target namespace {worker.namespace} of endpoint {endpoint.spec.name} is not found"
-            return Refused(handler_error(HandlerErrorType.NOT_FOUND, message), retryable=False)
-        request = self._request(resident, row, event, endpoint, now, until)
-        namespace_id = self._namespaces.get(worker.namespace).id
-        return read_answer(await self._tasks.ask(namespace_id, worker.task_queue, request, until), self._engine.limits)
+    def _waits(self, waiting: Waiting) -> bool:
+        """Whether the operation still waits for that attempt, as far as is known without reading the disk."""
+        resident = self._engine.at_hand(waiting.execution)
+        if resident is None:
+            return True
+        return nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp) is not None
+
+    async def _answered(self, waiting: Waiting, target: Target, reply: Reply, timeout: int) -> Said:
+        resident = await self._engine.get(waiting.execution)
+        if reply.handler == Handler.AWAY:
+            self._engine.run(resident, lambda tx: self._nobody_there(tx, waiting, target))
+        elif reply.handler == Handler.TOO_SLOW:
+            self._engine.run(resident, lambda tx: self._too_slow(tx, waiting, reply, timeout))
+        else:
+            answer = read_answer(reply.answer, self._engine.limits)
+            self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
+        return said(resident.execution.info.workflow_id, reply)
 
     def _request(
-        self, resident: Resident, row: NexusOperation, event: HistoryEvent, endpoint: Endpoint, now: int, until: int
+        self, resident: Resident, row: NexusOperation, event: HistoryEvent, target: Target, now: int, until: int
     ) -> Request:
         info = resident.execution.info
-        caller = self._namespaces.get_by_id(info.namespace_id)
         attributes = event.nexus_operation_scheduled_event_attributes
-        headers = dict(attributes.nexus_header)
-        headers["request-timeout"] = milliseconds(until - now)
+        headers = self._calls.headers(attributes.nexus_header, info.namespace_id, until - now)
         time_left = [row.start_to_close] if row.start_to_close else []
         if row.schedule_to_close:
             time_left.append(row.scheduled_time + row.schedule_to_close - now)
@@ -142,7 +146,7 @@ class Operations:
             resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.request_id
         )
         link = Link.WorkflowEvent(
-            namespace=caller.name,
+            namespace=self._calls.namespace(info.namespace_id),
             workflow_id=info.workflow_id,
             run_id=info.run_id,
             event_ref=Link.WorkflowEvent.EventReference(
@@ -153,7 +157,7 @@ class Operations:
             header=headers,
             scheduled_time=timestamp(now),
             capabilities=Request.Capabilities(temporal_failure_responses=True),
-            endpoint=endpoint.spec.name,
+            endpoint=target.endpoint,
             start_operation=StartOperationRequest(
                 service=row.service,
                 operation=row.operation,
@@ -170,6 +174,23 @@ class Operations:
         row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is not None:
             nexus_operation.time_out(tx, row, kind)
+
+    @staticmethod
+    def _nobody_there(tx: Transaction, waiting: Waiting, target: Target) -> None:
+        row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is not None:
+            failure = failures.no_worker(target.queue, target.namespace)
+            awaits = nexus_operation.polled_queue(target.namespace_id, target.queue)
+            nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure, tx.limits), awaits)
+
+    @staticmethod
+    def _too_slow(tx: Transaction, waiting: Waiting, reply: Reply, timeout: int) -> None:
+        row = nexus_operation.attempted(tx.state, int(waiting.key), waiting.stamp)
+        if row is None or not isinstance(reply.answer, Failure):
+            return
+        times = row.too_slow + 1
+        failure = failures.too_slow(times, timeout) if times >= tx.limits.NEXUS_TOO_SLOW_FROM else reply.answer
+        nexus_operation.attempt_failed(tx, row, failure, too_slow=True)
 
     @staticmethod
     def _save(tx: Transaction, waiting: Waiting, answer: Answer) -> None:
@@ -189,11 +210,6 @@ class Operations:
                 nexus_operation.attempt_failed(tx, row, activity_failures.cut(failure, tx.limits))
             case Refused(failure, _):
                 nexus_operation.fail(tx, row, failure)
-
-
-def milliseconds(span: int) -> str:
-    """A span (ns) as Nexus headers write it (specification, "Operation-Timeout"): whole milliseconds, rounded down."""
-    return f"{max(span, 0) // MILLISECOND}ms"
 
 
 def read_answer(answer: Response | Failure, limits: Limits) -> Answer:

@@ -14,6 +14,8 @@ from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from temporalio.api.failure.v1 import Failure
     from temporalio.api.nexus.v1 import Request, Response
 
@@ -31,6 +33,8 @@ class NexusTask(NamedTuple):
         request: what the worker is given.
         until: when the caller gives up (ns).
         answer: where the worker's answer goes.
+        wanted: whether it may still be given to a worker.
+        taken: called when it is.
     """
 
     number: str
@@ -38,6 +42,16 @@ class NexusTask(NamedTuple):
     request: Request
     until: int
     answer: asyncio.Future[Response | Failure]
+    wanted: Callable[[], bool]
+    taken: Callable[[], None]
+
+
+def _always() -> bool:
+    return True
+
+
+def _nobody_asks() -> None:
+    pass
 
 
 class NexusTasks:
@@ -49,15 +63,32 @@ class NexusTasks:
         self._draw = draw
         self._waiting: dict[str, NexusTask] = {}
 
-    async def ask(self, namespace_id: str, queue: str, request: Request, until: int) -> Response | Failure:
+    async def ask(
+        self,
+        namespace_id: str,
+        queue: str,
+        request: Request,
+        until: int,
+        *,
+        wanted: Callable[[], bool] = _always,
+        taken: Callable[[], None] = _nobody_asks,
+    ) -> Response | Failure:
         """Send a request to a task queue, and wait for a worker's answer until the moment `until` (ns).
+
+        Args:
+            namespace_id: of the queue.
+            queue: its name.
+            request: what the worker is given.
+            until: when to give up.
+            wanted: asked before a worker gets it: whether it still should.
+            taken: called when a worker gets it.
 
         Returns:
             What the worker answered: a response, or a handler error; UPSTREAM_TIMEOUT if nobody did in time.
         """
         destination = Destination("nexus", namespace_id, queue)
         answer: asyncio.Future[Response | Failure] = asyncio.get_running_loop().create_future()
-        task = NexusTask(self._draw.uuid(), namespace_id, request, until, answer)
+        task = NexusTask(self._draw.uuid(), namespace_id, request, until, answer, wanted, taken)
         self._waiting[task.number] = task
         timeout = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
         alarm = self._clock.at(until, lambda: _answer(answer, timeout))
@@ -70,8 +101,17 @@ class NexusTasks:
             self._matching.withdraw(destination, task.number)
 
     def waits(self, task: NexusTask) -> bool:
-        """Whether somebody still waits for the answer."""
-        return task.number in self._waiting and not task.answer.done()
+        """Whether somebody still waits for the answer. Who no longer wants it is told so."""
+        if task.number not in self._waiting or task.answer.done():
+            return False
+        if not task.wanted():
+            task.answer.set_result(handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "nobody wants the answer any more"))
+            return False
+        return True
+
+    def polled(self, namespace_id: str, queue: str, within: int) -> bool:
+        """Whether a worker polls that queue, or did within that span (ns)."""
+        return self._matching.polled(Destination("nexus", namespace_id, queue), within)
 
     def settle(self, number: str, namespace_id: str, answer: Response | Failure) -> None:
         """A worker's answer.

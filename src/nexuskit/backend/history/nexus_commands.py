@@ -1,0 +1,162 @@
+"""What a workflow commands of Nexus operations: to schedule one, and to ask that one stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.failure.v1 import Failure, NexusHandlerFailureInfo
+from temporalio.api.history.v1 import (
+    HistoryEvent,
+    NexusOperationCancelRequestedEventAttributes,
+    NexusOperationScheduledEventAttributes,
+)
+
+from nexuskit.backend.history import buffer, nexus_operation
+from nexuskit.backend.history.command import CommandError, check_span
+from nexuskit.backend.history.nexus_cancellation import NexusCancellation
+from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.times import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from temporalio.api.command.v1 import Command
+
+    from nexuskit.backend.history.transaction import Transaction
+
+_CAUSE = WorkflowTaskFailedCause
+_BAD = _CAUSE.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES
+_BAD_CANCEL = _CAUSE.WORKFLOW_TASK_FAILED_CAUSE_BAD_REQUEST_CANCEL_NEXUS_OPERATION_ATTRIBUTES
+
+RESERVED_HEADERS = frozenset(
+    {
+        "request-timeout",
+        "xdc-redirection",
+        "xdc-redirection-api",
+        "xdc-redirection-source-cell",
+        "caller-name",
+        "caller-type",
+        "call-initiation",
+        "temporal-principal-type",
+        "temporal-principal-name",
+    }
+)
+"""Headers that a server sets by itself, and a workflow may not: the real server's
+`component.nexusoperations.disallowedHeaders`.
+"""
+
+_ENDS = (
+    "nexus_operation_completed_event_attributes",
+    "nexus_operation_failed_event_attributes",
+    "nexus_operation_canceled_event_attributes",
+    "nexus_operation_timed_out_event_attributes",
+)
+
+
+def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
+    """ScheduleNexusOperation: the call is written down, and made as soon as that is on disk."""
+    attributes = command.schedule_nexus_operation_command_attributes
+    prefix = "ScheduleNexusOperationCommandAttributes"
+    endpoint_id = tx.endpoints.get(attributes.endpoint, "")
+    for field, value in (("Service", attributes.service), ("Operation", attributes.operation)):
+        if not value:
+            raise CommandError(_BAD, f"{prefix}.{field} is not set on command.")
+        if len(value.encode()) > tx.limits.NEXUS_NAME_LENGTH:
+            raise CommandError(_BAD, f"{prefix}.{field} exceeds length limit of {tx.limits.NEXUS_NAME_LENGTH}")
+    if not endpoint_id and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
+        raise CommandError(_BAD, f"endpoint {attributes.endpoint!r} not found")
+    to_close, to_start, run = (
+        check_span(_BAD, f"{prefix}.{field}", getattr(attributes, proto))
+        for field, proto in (
+            ("ScheduleToCloseTimeout", "schedule_to_close_timeout"),
+            ("ScheduleToStartTimeout", "schedule_to_start_timeout"),
+            ("StartToCloseTimeout", "start_to_close_timeout"),
+        )
+    )
+    size = attributes.input.ByteSize()
+    if size > tx.limits.PAYLOAD_SIZE:
+        message = f"{prefix}.Input exceeds size limit: {size} bytes, at most {tx.limits.PAYLOAD_SIZE}"
+        raise CommandError(_BAD, message, terminate=True)
+    headers = _headers(tx, attributes.nexus_header)
+    pending = len(tx.state.of(NexusOperation))
+    if pending >= tx.limits.PENDING_NEXUS_OPERATIONS:
+        cause = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_PENDING_NEXUS_OPERATIONS_LIMIT_EXCEEDED
+        message = f"workflow has reached the pending nexus operation limit of {tx.limits.PENDING_NEXUS_OPERATIONS}"
+        raise CommandError(cause, f"{message} for this namespace")
+    # Nothing outlives the run, and a part cannot last longer than the whole.
+    whole = min(filter(None, (to_close, tx.state.info.run_timeout)), default=0)
+    scheduled_id = tx.add(
+        EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED,
+        nexus_operation_scheduled_event_attributes=NexusOperationScheduledEventAttributes(
+            endpoint=attributes.endpoint,
+            endpoint_id=endpoint_id,
+            service=attributes.service,
+            operation=attributes.operation,
+            input=attributes.input if attributes.HasField("input") else None,
+            schedule_to_close_timeout=duration(whole),
+            schedule_to_start_timeout=duration(min(to_start, whole) if whole else to_start),
+            start_to_close_timeout=duration(min(run, whole) if whole else run),
+            nexus_header=headers,
+            workflow_task_completed_event_id=completed_id,
+            request_id=tx.draw.uuid(),
+        ),
+    )
+    row = tx.state.of(NexusOperation).get(scheduled_id)
+    if row is not None and not endpoint_id:
+        # The real server fails the workflow task here, for ever, and no workflow can catch that.
+        message = f"endpoint {attributes.endpoint!r} is not registered: no endpoint of that name is in the registry"
+        info = NexusHandlerFailureInfo(type="NOT_FOUND")
+        failure = Failure(message=message, nexus_handler_failure_info=info)
+        nexus_operation.fail(tx, row, failure, at_once=True)
+
+
+def _headers(tx: Transaction, given: Mapping[str, str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in given.items():
+        if name.lower() in RESERVED_HEADERS:
+            field = "ScheduleNexusOperationCommandAttributes.NexusHeader"
+            raise CommandError(_BAD, f'{field} contains a disallowed header key: "{name}"')
+        headers[name.lower()] = value
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
+    if size > tx.limits.NEXUS_HEADERS_SIZE:
+        field = "ScheduleNexusOperationCommandAttributes.NexusHeader"
+        raise CommandError(_BAD, f"{field} exceeds size limit: {size} bytes, at most {tx.limits.NEXUS_HEADERS_SIZE}")
+    return headers
+
+
+def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None:
+    """RequestCancelNexusOperation: it is written down; its handler is told as soon as the operation has started.
+
+    A workflow cannot know of an end that came while its task ran, so it may ask for what has just ended: then it is
+    written down, and nobody is told.
+    """
+    scheduled_id = command.request_cancel_nexus_operation_command_attributes.scheduled_event_id
+    pending = tx.state.of(NexusOperation).get(scheduled_id)
+    if pending is None and not _has_just_ended(tx, scheduled_id):
+        raise CommandError(
+            _BAD_CANCEL,
+            "requested cancelation for a non-existing or already completed operation with scheduled event ID of"
+            f" {scheduled_id}",
+        )
+    if tx.state.of(NexusCancellation).get(scheduled_id) is not None:
+        raise CommandError(
+            _BAD_CANCEL,
+            f"cancelation was already requested for an operation with scheduled event ID {scheduled_id}",
+        )
+    tx.add(
+        EventType.EVENT_TYPE_NEXUS_OPERATION_CANCEL_REQUESTED,
+        nexus_operation_cancel_requested_event_attributes=NexusOperationCancelRequestedEventAttributes(
+            scheduled_event_id=scheduled_id, workflow_task_completed_event_id=completed_id
+        ),
+    )
+
+
+def _has_just_ended(tx: Transaction, scheduled_id: int) -> bool:
+    """Whether the operation's end waits for its place in history, behind what this workflow task commands."""
+    for raw in buffer.waiting(tx.state).events:
+        event = HistoryEvent.FromString(raw)
+        name = event.WhichOneof("attributes") or ""
+        if name in _ENDS and getattr(event, name).scheduled_event_id == scheduled_id:
+            return True
+    return False

@@ -1,0 +1,140 @@
+"""What every call to a handler needs, to start an operation or to cancel one: where it goes, and with which headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.nexus.v1 import Response
+
+from nexuskit.backend.nexus.breaker import Fault, Verdict
+from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error, retryable
+from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE, handed_on
+from nexuskit.backend.nexus.lanes import NOTHING_SAID, Said
+from nexuskit.backend.settings import Limits
+from nexuskit.backend.times import MILLISECOND
+
+if TYPE_CHECKING:
+    from temporalio.api.nexus.v1 import Request
+
+    from nexuskit.backend.clock import Clock
+    from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.nexus.endpoints import Endpoints
+    from nexuskit.backend.nexus.tasks import NexusTasks
+
+
+class Target(NamedTuple):
+    """Where an endpoint routes to: the task queue of a namespace."""
+
+    endpoint: str
+    namespace_id: str
+    namespace: str
+    queue: str
+
+
+class Handler(Enum):
+    """Whether there was somebody to answer."""
+
+    ANSWERED = "a worker got the request, and answered"
+    TOO_SLOW = "a worker got the request, and did not answer in time"
+    BUSY = "workers poll, and none got to it in time"
+    AWAY = "no worker polls"
+
+
+class Reply(NamedTuple):
+    """What came of a request: a worker's answer or our own that none came, and whether there was a worker."""
+
+    answer: Response | Failure
+    handler: Handler
+
+
+MESSAGE_SHOWN = 200
+"""Characters of a failure's message that a breaker shows."""
+
+
+class Calls:
+    """Sends requests to the workers behind endpoints."""
+
+    def __init__(
+        self, namespaces: Namespaces, endpoints: Endpoints, tasks: NexusTasks, clock: Clock, limits: Limits
+    ) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._namespaces = namespaces
+        self._endpoints = endpoints
+        self._tasks = tasks
+
+    def target(self, endpoint_id: str) -> Target | Failure:
+        """Where that endpoint routes to at this moment; a handler error that asking again cannot help, if nowhere."""
+        endpoint = self._endpoints.find(endpoint_id)
+        if endpoint is None:
+            return handler_error(HandlerErrorType.NOT_FOUND, "endpoint not registered")
+        spec = endpoint.spec
+        worker = spec.target.worker
+        if not self._namespaces.has(worker.namespace):
+            message = f"target namespace {worker.namespace} of endpoint {spec.name} is not found"
+            return handler_error(HandlerErrorType.NOT_FOUND, message)
+        namespace = self._namespaces.get(worker.namespace)
+        return Target(spec.name, namespace.id, namespace.name, worker.task_queue)
+
+    def namespace(self, namespace_id: str) -> str:
+        """The name of a caller's namespace."""
+        return self._namespaces.get_by_id(namespace_id).name
+
+    def headers(self, given: Mapping[str, str], namespace_id: str, time_left: int) -> dict[str, str]:
+        """What a handler gets of the caller's headers, and what this backend says by itself.
+
+        Args:
+            given: as the caller set them.
+            namespace_id: the caller's.
+            time_left: for this attempt (ns).
+        """
+        said = {SOURCE_NAMESPACE: self.namespace(namespace_id), "request-timeout": milliseconds(time_left)}
+        return handed_on(given) | said
+
+    def polled(self, target: Target) -> bool:
+        """Whether a worker polls there, or did lately."""
+        return self._tasks.polled(target.namespace_id, target.queue, self._limits.NEXUS_POLLED_WITHIN)
+
+    async def ask(self, target: Target, request: Request, until: int, wanted: Callable[[], bool]) -> Reply:
+        """Send a request to a worker and wait for its answer, at most until that moment (ns).
+
+        Args:
+            target: where to.
+            request: what the worker is given.
+            until: when to give up.
+            wanted: asked before a worker gets it: whether the caller still wants that.
+        """
+        taken = False
+
+        def take() -> None:
+            nonlocal taken
+            taken = True
+
+        answer = await self._tasks.ask(target.namespace_id, target.queue, request, until, wanted=wanted, taken=take)
+        if not taken:
+            return Reply(answer, Handler.BUSY if self.polled(target) else Handler.AWAY)
+        late = isinstance(answer, Failure) and self._clock.now() >= until
+        return Reply(answer, Handler.TOO_SLOW if late else Handler.ANSWERED)
+
+
+def said(whose: str, reply: Reply) -> Said:
+    """What a call says of its destination: a handler that answers is well, unless it says to ask again.
+
+    Args:
+        whose: the workflow that called, by its id.
+        reply: what came.
+    """
+    if reply.handler in (Handler.BUSY, Handler.AWAY):
+        return NOTHING_SAID
+    if not isinstance(reply.answer, Failure) or not retryable(reply.answer):
+        return Said(Verdict.WELL)
+    kind = reply.answer.nexus_handler_failure_info.type
+    return Said(Verdict.UNWELL, Fault(whose, f"{kind}: {reply.answer.message[:MESSAGE_SHOWN]}"))
+
+
+def milliseconds(span: int) -> str:
+    """A span (ns) as Nexus headers write it (specification, "Operation-Timeout"): whole milliseconds, rounded down."""
+    return f"{max(span, 0) // MILLISECOND}ms"

@@ -1,0 +1,33 @@
+"""Headers of calls: what a caller sets is handed on to the handler, but for what only a server can say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SOURCE_NAMESPACE = "temporal-source-namespace"
+"""The caller's namespace, said by the server and by nobody else."""
+
+_OURS = frozenset(
+    {
+        SOURCE_NAMESPACE,
+        "accept-encoding",
+        "nexus-link",
+        "nexus-operation-token",
+        "nexus-request-id",
+        "request-timeout",
+        "temporal-nexus-failure-support",
+        "x-forwarded-for",
+        "xdc-redirection",
+        "xdc-redirection-api",
+    }
+)
+"""What the handler's side takes for the server's word, or HTTP for its own (`frontend.nexusRequestHeadersBlacklist`,
+and, unlike there, links, request ids and tokens: a handler can trust those that it gets).
+"""
+_OUR_PREFIXES = ("content-", "nexus-callback-")
+
+
+def handed_on(given: Mapping[str, str]) -> dict[str, str]:
+    """The caller's headers as its handler gets them: names in lower case, without those that are the server's."""
+    lower = {name.lower(): value for name, value in given.items()}
+    return {name: value for name, value in lower.items() if name not in _OURS and not name.startswith(_OUR_PREFIXES)}
