@@ -148,3 +148,27 @@ def test_no_name_leads_to_an_address_that_is_not_global(address: object) -> None
 
 def test_a_destination_reads_as_a_url() -> None:
     assert [str(https("a")), str(https("::1", 8))] == ["https://a:443", "https://[::1]:8"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.0.0.8",
+        "192.88.99.1",
+        "3fff::1",
+        "2001:470:1::5efe:7f00:1",
+        "2001:470:1:0:200:5efe:a00:1",
+        "8.8.8.8%x",
+        "fe80::1%lo",
+    ],
+)
+def test_an_address_that_is_kept_for_something_or_hides_another_is_not_public(address: str) -> None:
+    allow = AllowList(["hooks.example:443"])
+    with pytest.raises(DestinationRefusedError):
+        allow.addresses(Destination("https", "hooks.example", 443), [address])
+
+
+@pytest.mark.parametrize("pattern", ["[::ffff:10.0.0.0/104]:*", "[2002:a00::/24]:443"])
+def test_a_pattern_that_could_never_fit_is_none(pattern: str) -> None:
+    with pytest.raises(ValueError, match="list those themselves"):
+        AllowList([pattern])

@@ -63,3 +63,15 @@ def test_any_other_text_is_none_of_ours(text: str) -> None:
 def test_a_short_key_is_refused(keys: list[bytes]) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         CallbackSigner(keys)
+
+
+def test_a_token_is_valid_for_as_long_as_was_asked_and_in_one_writing_only() -> None:
+    signer = CallbackSigner([b"k" * 32])
+    expires = datetime(2025, 1, 31, 8, 0, 0, 500_000, tzinfo=UTC)
+    token = signer.sign("call", expires)
+    assert signer.verify(token, expires - timedelta(milliseconds=1)) == "call"
+    with pytest.raises(InvalidTokenError, match="ended"):
+        signer.verify(token, expires + timedelta(seconds=1))
+    for written in (token + "=", token + "!!!!", token + "A", token.replace(".", "=.", 1)):
+        with pytest.raises(InvalidTokenError, match="none of ours"):
+            signer.verify(written, expires - timedelta(seconds=1))

@@ -6,6 +6,7 @@ Each name is looked up by a resolver of the test, which counts how often it was 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -125,6 +126,31 @@ async def test_a_listed_name_that_leads_inside_is_refused(victim: tuple[Scripted
     with pytest.raises(DestinationRefusedError, match="no address that requests may go to"):
         await post(f"http://hooks.example:{port}/", AllowList([f"http://hooks.example:{port}"]), names)
     assert app.requests == []
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.2%x.evil.example", "127.0.0.2%25x.evil.example", "[fe80::1%25lo]", "xn--a.example", "a%00b"]
+)
+async def test_what_looks_like_an_address_and_is_none_is_refused(
+    victim: tuple[Scripted, int], monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    app, port = victim
+    asked: list[Any] = []
+
+    async def getaddrinfo(*arguments: Any, **_: Any) -> Any:
+        asked.append(arguments)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    allow = AllowList(["http://127.0.0.2:*", "http://127.0.0.0/8:*", "http://[fe80::]/10:*"][:2])
+    with pytest.raises((DestinationRefusedError, LocalProtocolError)):
+        await post(f"http://{host}:{port}/", allow, Names(["127.0.0.2%x"]))
+    assert (asked, app.requests) == ([], [])
+
+
+async def test_a_port_that_there_is_not_is_refused(victim: tuple[Scripted, int]) -> None:
+    with pytest.raises((DestinationRefusedError, LocalProtocolError)):
+        await post("http://hooks.example:99999/", AllowList(["http://hooks.example:*"]), Names(["8.8.8.8"]))
 
 
 async def test_a_name_cannot_change_its_address_after_it_was_checked(victim: tuple[Scripted, int]) -> None:

@@ -99,3 +99,18 @@ def test_what_is_an_http_url() -> None:
         "http://a b",
     ]
     assert not any(map(is_http_url, [*others, "http://ä", "http://a\n"]))
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "root_path", "below"),
+    [
+        (b"/nexus/S/o", "/nexus", "/S/o"),
+        (b"/n%65xus/S/o", "/nexus", "/S/o"),
+        (b"/nexus/S/o", "/nexus/", "/S/o"),
+        (b"/nexus", "/nexus", "/"),
+        (b"/nexusS/o", "/nexus", "/nexusS/o"),
+        (b"/n%65xusS/o", "/nexus", "/n%65xusS/o"),
+    ],
+)
+def test_what_is_below_a_mount_begins_with_a_segment_of_its_own(raw_path: bytes, root_path: str, below: str) -> None:
+    assert relative_path(raw_path, root_path) == below

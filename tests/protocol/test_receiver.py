@@ -13,7 +13,7 @@ import pytest
 from nexusrpc import Content
 
 from nexuskit.protocol import Callback, Completion, LocalProtocolError, write_completion
-from nexuskit.protocol.receiver import CallbackReceiver, WaitingCall
+from nexuskit.protocol.receiver import GRACE, CallbackReceiver, WaitingCall
 from tests.protocol.services import http_to
 
 URL = "http://test/callback"
@@ -75,7 +75,7 @@ async def test_without_a_valid_token_nothing_is_read(receiver: CallbackReceiver)
 
 
 async def test_a_token_that_has_ended_is_none(http: httpx.AsyncClient, receiver: CallbackReceiver) -> None:
-    call = receiver.expect(timedelta())
+    call = receiver.expect(-GRACE - timedelta(seconds=1))
     answer = await send(http, call.callback)
     assert (answer.status_code, answer.json()["message"]) == (401, "header field token: the token has ended")
 

@@ -38,6 +38,14 @@ _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _NAT64 = ip_network("64:ff9b::/96")
 _SIX_TO_FOUR = ip_network("2002::/16")
 _TEREDO = ip_network("2001::/32")
+_ISATAP = 0x00005EFE
+"""Stands before the IPv4 address at the end of another (RFC 5214), but for the bit that says it is global."""
+_NOT_PUBLIC = (
+    ip_network("192.0.0.0/24"),
+    ip_network("192.88.99.0/24"),
+    ip_network("3fff::/20"),
+)
+"""Kept for protocols, for what once was 6to4's, and for documents; not every Python knows (RFC 6890, 7526, 9637)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +168,19 @@ def _parsed(pattern: str) -> _Pattern:
     bare = host.strip("[]").lower()
     if host.startswith("[") or re.fullmatch(r"[0-9.]+(/[0-9]+)?", bare):
         network = ip_network(bare)
+        if _unwrapped(network.network_address) != network.network_address:
+            raise ValueError("an IPv6 form of IPv4 addresses; list those themselves")
     elif not _NAME.fullmatch(bare) or bare == "*":
         raise ValueError("no name; a * stands for the first labels of one")
     return _Pattern(scheme != "http", bare, network, number)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address that a text is in its usual form, and nothing else is: an address with a zone is none here."""
+    if "%" in text:
+        return None
     try:
-        return ip_address(text.partition("%")[0])
+        return ip_address(text)
     except ValueError:
         return None
 
@@ -181,12 +194,16 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
             return IPv4Address(int(address) & 0xFFFFFFFF)
         if address in _SIX_TO_FOUR:
             return IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
+        if (int(address) >> 32) & 0xFDFFFFFF == _ISATAP:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
 def _public(address: IPv4Address | IPv6Address) -> bool:
     # is_global leaves out private, loopback, link-local, carrier (100.64.0.0/10), documentation and reserved ranges.
     if address.is_multicast or address.is_reserved or address.is_unspecified or address in _TEREDO:
+        return False
+    if any(address in network for network in _NOT_PUBLIC):
         return False
     if isinstance(address, IPv6Address) and (address.is_site_local or address in _DEPRECATED_COMPATIBLE):
         return False

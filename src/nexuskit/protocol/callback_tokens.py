@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+import math
+from base64 import b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class CallbackSigner:
         self._keys = tuple(keys)
 
     def sign(self, name: str, expires: datetime) -> str:
-        """A token for the waiting call of that name, which ends at a time (in whole seconds)."""
-        claim = f"{int(expires.timestamp())}.{name}".encode()
+        """A token for the waiting call of that name, which ends at a time (the whole second after it)."""
+        claim = f"{math.ceil(expires.timestamp())}.{name}".encode()
         return f"{_text(claim)}.{_text(_signature(self._keys[0], claim))}"
 
     def verify(self, token: str, now: datetime) -> str:
@@ -88,4 +89,10 @@ def _text(data: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if text.endswith("="):
+        raise ValueError("ours are not padded")
+    # Strictly: else a token could be written in many ways.
+    decoded = b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _text(decoded) != text:
+        raise ValueError("not as we write it")
+    return decoded

@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import httpx
 import nexusrpc
 from msgspec.structs import replace
-from nexusrpc import Content, Operation
+from nexusrpc import Content, HandlerError, Operation
 
 from nexuskit.protocol.calling import parse_cancel_response, parse_start_response, write_cancel, write_start
-from nexuskit.protocol.content import JsonSerializer, deserialize, serialize
-from nexuskit.protocol.errors import LocalProtocolError, OperationTimedOutError, RequestTimedOutError
+from nexuskit.protocol.content import JsonSerializer, RawValue, deserialize, serialize
+from nexuskit.protocol.errors import (
+    LocalProtocolError,
+    OperationTimedOutError,
+    RequestTimedOutError,
+    TransportError,
+)
 from nexuskit.protocol.outbound import MAX_RESPONSE_BYTES, exchange
 from nexuskit.protocol.receiver import LIFETIME
 from nexuskit.protocol.retries import RetryPolicy
@@ -110,7 +115,7 @@ class NexusClient:
     async def start_operation(
         self,
         operation: Operation[InputT, OutputT],
-        input: InputT,
+        input: InputT | RawValue,
         *,
         headers: Mapping[str, str] | None = None,
         request_id: str | None = None,
@@ -187,6 +192,7 @@ class NexusClient:
             OperationError: the operation failed or was cancelled at once.
             HandlerError: the request was not handled; not retryable, or so each time.
             TransportError: there was no answer, each time.
+            OperationTimedOutError: there was none within the operation timeout.
             UnexpectedResponseError: the server does not speak Nexus.
             LocalProtocolError: a name, header field, link or timeout cannot be written.
             SerializerError: the serializer cannot write the input.
@@ -208,11 +214,27 @@ class NexusClient:
             links=links,
         )
         ends = None if operation_timeout is None else begun + operation_timeout.total_seconds()
+        try:
+            answer = await self._started(request, request_timeout or self._request_timeout, operation_timeout, ends)
+        except (HandlerError, TransportError) as error:
+            # The handler may have completed it before its answer was lost: then the outcome is here, or comes just now.
+            await asyncio.sleep(0)
+            if waiting is not None and waiting.completion.done():
+                answer = Started(waiting.completion.result().operation_token)
+            elif isinstance(error, RequestTimedOutError) and ends is not None and _now() >= ends:
+                raise _timed_out(name) from error
+            else:
+                raise
+        return OperationHandle(self, name, result_type, answer, waiting, ends)
+
+    async def _started(
+        self, request: StartRequest, request_timeout: timedelta, left: timedelta | None, ends: float | None
+    ) -> Succeeded | Started:
+        """The answer to a start, which is sent until there is one or the operation's time is over."""
         answer: Succeeded | Started | None = None
-        async for attempt in self._retry.retrying(within=operation_timeout):
+        async for attempt in self._retry.retrying(within=left):
             with attempt:
-                timeout = request_timeout or self._request_timeout
-                left = operation_timeout
+                timeout = request_timeout
                 if ends is not None:
                     left = timedelta(seconds=max(ends - _now(), 0.001))
                     timeout = min(timeout, left)
@@ -220,13 +242,13 @@ class NexusClient:
                 answer = parse_start_response(await self._exchange(sent, timeout))
         if answer is None:
             raise RequestTimedOutError("no attempt was made")
-        return OperationHandle(self, name, result_type, answer, waiting, ends)
+        return answer
 
     @overload
     async def execute_operation(
         self,
         operation: Operation[InputT, OutputT],
-        input: InputT,
+        input: InputT | RawValue,
         *,
         headers: Mapping[str, str] | None = None,
         request_id: str | None = None,
@@ -436,9 +458,11 @@ class OperationHandle(Generic[OutputT]):
             async with asyncio.timeout(self._ends - _now()):
                 return await completion
         except TimeoutError:
-            raise OperationTimedOutError(
-                f"operation {self.operation!r} did not complete within its operation timeout"
-            ) from None
+            raise _timed_out(self.operation) from None
+
+
+def _timed_out(operation: str) -> OperationTimedOutError:
+    return OperationTimedOutError(f"operation {operation!r} did not complete within its operation timeout")
 
 
 def _now() -> float:

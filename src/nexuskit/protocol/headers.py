@@ -138,10 +138,10 @@ def check_header(name: str, value: str) -> None:
     """
     if not _TOKEN.fullmatch(name):
         raise LocalProtocolError(f"{name!r} is no name of a header field: use letters, digits and -_.")
-    if not _VALUE.fullmatch(value):
+    if not _VALUE.fullmatch(value) or value != value.strip(" \t"):
         raise LocalProtocolError(
-            f"the value of header field {name} has a line break, a control character or a character beyond Latin-1; "
-            "percent-encode it"
+            f"the value of header field {name} has a space at an end, a line break, a control character or a character"
+            " beyond Latin-1; percent-encode it"
         )
 
 

@@ -41,6 +41,8 @@ __all__ = ["MAX_RESPONSE_BYTES", "GuardedTransport", "Resolver", "exchange", "gu
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 """Bytes of an answer's body: what a Temporal server lets a payload have."""
 
+MAX_PORT = 65_535
+
 MAX_ADDRESSES = 4
 """Addresses of a name that are tried one after the other; more only make a dead host's callers wait."""
 
@@ -91,6 +93,8 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         if url.scheme not in {"http", "https"} or url.userinfo:
             raise DestinationRefusedError("requests go to URLs with scheme http or https, without a user in them")
         host = url.raw_host.decode("ascii").strip("[]").rstrip(".").lower()
+        if "%" in host or (url.port or 0) > MAX_PORT:
+            raise DestinationRefusedError("requests go to names and addresses without a %, and to ports there are")
         destination = Destination(url.scheme, host, url.port or (443 if url.scheme == "https" else 80))
         self._allow.check(destination)
         resolved = [host] if is_address(host) else await self._resolve(host, destination.port)
@@ -147,7 +151,7 @@ async def exchange(
         outgoing = client.build_request(
             request.method,
             request.target,
-            headers=[("accept-encoding", "identity"), *request.headers],
+            headers=[(b"accept-encoding", b"identity"), *_wire(request)],
             content=request.body,
             timeout=timeout.total_seconds(),
         )
@@ -159,7 +163,7 @@ async def exchange(
                 await answer.aclose()
     except (TimeoutError, httpx.TimeoutException) as error:
         raise RequestTimedOutError(f"no answer from {_origin(request)} within {timeout.total_seconds():g} s") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:  # the last: a name that IDNA refuses
         raise LocalProtocolError(f"{request.target!r} is no URL that requests can be sent to: {error}") from error
     except httpx.HTTPError as error:
         raise TransportError(f"no answer from {_origin(request)}: {error or type(error).__name__}") from error
@@ -196,6 +200,11 @@ def _pinned(request: httpx.Request, host: str, address: str) -> httpx.Request:
         stream=request.stream,
         extensions=extensions,
     )
+
+
+def _wire(request: HttpRequest) -> list[tuple[bytes, bytes]]:
+    """Header fields as bytes: as text, httpx would take ASCII alone."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
 
 
 def _origin(request: HttpRequest) -> str:

@@ -92,10 +92,12 @@ def relative_path(raw_path: bytes, root_path: str) -> str:
     path = raw_path.decode("latin-1")
     if not root_path:
         return path
-    if path.startswith(root_path):
-        rest = path[len(root_path) :]
-        return rest if rest.startswith("/") else "/" + rest
-    return _below(path, root_path.encode("utf-8", "surrogatepass"))
+    root = root_path.rstrip("/")
+    if path.startswith(root):
+        rest = path[len(root) :]
+        # Only at the end of a segment: "/nexusS" is not below "/nexus".
+        return rest or "/" if not rest or rest.startswith("/") else path
+    return _below(path, root.encode("utf-8", "surrogatepass"))
 
 
 def is_http_url(url: str) -> bool:
@@ -118,7 +120,8 @@ def _below(path: str, root: bytes) -> str:
         if len(passed) != 1 or passed[0] != root[matched]:
             return path  # the server in front took the root away already
         at, matched = at + step, matched + 1
-    return path[at:] or "/"
+    rest = path[at:]
+    return rest or "/" if not rest or rest.startswith("/") else path
 
 
 def _segment(name: str, what: str) -> str:

@@ -47,6 +47,11 @@ TOKEN = "token"
 LIFETIME = timedelta(days=30)
 """How long a token is valid for a call without an operation timeout. The call itself lives as long as its handle."""
 
+GRACE = timedelta(minutes=5)
+"""A token outlives its call by this, so that a completion that is late is told that nobody waits for it."""
+
+GONE = "nobody waits for this operation any more"
+
 MAX_BODY_TIME_S = 60
 """How long a completion's body may take to arrive."""
 
@@ -67,7 +72,10 @@ class WaitingCall:
     def complete(self, completion: Completion) -> None:
         """Wakes whoever waits. A handler may send a completion more than once; the first one counts."""
         # The application may be served by another thread's event loop than the one that waits.
-        self._loop.call_soon_threadsafe(self._complete, completion)
+        try:
+            self._loop.call_soon_threadsafe(self._complete, completion)
+        except RuntimeError as error:  # that loop has ended, and whoever waited with it
+            raise HandlerError(GONE, type=HandlerErrorType.NOT_FOUND) from error
 
     def _complete(self, completion: Completion) -> None:
         if not self.completion.done():
@@ -83,7 +91,7 @@ class CallbackReceiver:
         url: where this application is mounted, as seen from outside; operations are started with it as their callback,
             with a slash at its end, since nobody follows the redirect by which a mount adds one.
         keys: sign the tokens, see `CallbackSigner`; made up if left out, since no call outlives the process anyway.
-            Several processes behind one URL need no common key either, but each its own URL.
+            Each process needs a URL of its own: nobody else knows the calls that wait in it.
         max_body_bytes: of a completion's body; a longer one is answered with BAD_REQUEST.
 
     Raises:
@@ -103,10 +111,10 @@ class CallbackReceiver:
         """Makes a callback for one call, before it is started: its completion may come before the start is answered.
 
         Args:
-            lifetime: how long the callback's token is valid.
+            lifetime: how long the callback's token is valid; a little longer, for clocks that differ.
         """
         name = uuid.uuid4().hex
-        token = self._signer.sign(name, datetime.now(UTC) + lifetime)
+        token = self._signer.sign(name, datetime.now(UTC) + lifetime + GRACE)
         call = WaitingCall(Callback(self.url, {TOKEN: token}))
         self._waiting[name] = call
         return call
@@ -131,7 +139,7 @@ class CallbackReceiver:
             completion = parse_completion(http_request(scope, body), received=datetime.now(UTC))
             call = self._waiting.get(name)
             if call is None:
-                raise HandlerError("nobody waits for this operation any more", type=HandlerErrorType.NOT_FOUND)
+                raise HandlerError(GONE, type=HandlerErrorType.NOT_FOUND)
             call.complete(completion)
             return write_completion_accepted()
         except TimeoutError:

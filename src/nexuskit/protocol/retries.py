@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import tenacity
-from nexusrpc import HandlerError
+from nexusrpc import HandlerError, HandlerErrorType
 
 from nexuskit.protocol.errors import TransportError
 
@@ -59,6 +59,9 @@ class RetryPolicy:
 def is_retryable(error: BaseException) -> bool:
     """Whether the request that met with an error may be sent again.
 
-    Specification: Predefined Handler Errors.
+    Specification: Predefined Handler Errors. A type that it does not know may not, unless the error itself says so.
     """
-    return error.retryable if isinstance(error, HandlerError) else isinstance(error, TransportError)
+    if isinstance(error, HandlerError):
+        known = error.type is not HandlerErrorType.UNKNOWN or error.retryable_override is not None
+        return known and error.retryable
+    return isinstance(error, TransportError)
