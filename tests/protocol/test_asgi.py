@@ -29,6 +29,7 @@ from nexusrpc.handler import (
     service_handler,
     sync_operation,
 )
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -160,6 +161,27 @@ async def test_an_unexpected_error_tells_an_id_and_the_log_the_rest(
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert "secret 4711" in str(record.exc_info[1])
+
+
+class Public(BaseModel):
+    order_id: str = Field(alias="orderId")
+
+
+class Private(Public):
+    password: str = "secret"
+
+
+@service_handler(name="Shop")
+class Shop:
+    @sync_operation
+    async def order(self, ctx: StartOperationContext, order: Public) -> Public:
+        return Private(orderId=order.order_id)
+
+
+async def test_a_result_is_written_as_its_operation_declares_it_and_by_alias() -> None:
+    async with http_to(NexusApp([Shop()])) as http:
+        answer = await http.post("/Shop/order", json={"orderId": "1"})
+    assert (answer.status_code, answer.json()) == (200, {"orderId": "1"})
 
 
 @service_handler(name="Odd")

@@ -221,7 +221,9 @@ class NexusApp:
         )
         result = await self._handler.start_operation(context, InputValue(self._serializer, request.content))
         if isinstance(result, StartOperationResultSync):
-            return write_succeeded(await serialize(self._serializer, result.value), context.outbound_links)
+            service = self._handler.service_handlers[request.service].service
+            as_type = service.operation_definitions[request.operation].output_type
+            return write_succeeded(await serialize(self._serializer, result.value, as_type), context.outbound_links)
         if isinstance(result, StartOperationResultAsync):  # pyright: ignore[reportUnnecessaryIsInstance]
             return write_started(result.token, context.outbound_links)
         # A handler may be written without a type checker.
