@@ -15,6 +15,7 @@ This module does I/O; it needs no more than ASGI of the framework around it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 import uuid
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from nexusrpc import Serializer
-    from nexusrpc.handler import OperationHandlerMiddleware
+    from nexusrpc.handler import OperationHandler, OperationHandlerMiddleware
 
     from nexuskit.protocol.serving import Receive, Scope, Send
 
@@ -148,7 +149,7 @@ class NexusApp:
     def _document(self) -> dict[str, Any]:
         services = self._handler.service_handlers.values()
         descriptions = {
-            (service.service.name, name): (operation.start.__doc__ or "").strip()
+            (service.service.name, name): _description(operation)
             for service in services
             for name, operation in service.operation_handlers.items()
         }
@@ -245,6 +246,13 @@ class NexusApp:
                 type=HandlerErrorType.NOT_IMPLEMENTED,
             ) from error
         return write_cancel_accepted()
+
+
+def _description(operation: OperationHandler[Any, Any]) -> str:
+    """The docstring of what starts an operation."""
+    # nexusrpc gives that of a plain operation's method to all of them, but leaves the function alone that it wraps.
+    start = getattr(operation, "_start", None) or operation.start
+    return inspect.cleandoc(start.__doc__ or "")
 
 
 def _unexpected(request: StartRequest | CancelRequest, error: Exception) -> HttpResponse:
