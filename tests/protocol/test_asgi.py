@@ -221,6 +221,49 @@ async def test_an_answer_that_cannot_be_written_is_the_handlers_fault(
     assert "correlation id" in caplog.text
 
 
+@service_handler(name="Falling")
+class Falling:
+    error: BaseException = asyncio.CancelledError("secret")
+
+    @sync_operation
+    async def fall(self, ctx: StartOperationContext, nothing: None) -> None:
+        raise self.error
+
+
+class OwnError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError("secret"),
+        BaseExceptionGroup("secret", [asyncio.CancelledError()]),
+        OwnError("secret"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_handler_that_nobody_cancelled_has_no_way_around_an_answer(error: BaseException) -> None:
+    falling = Falling()
+    falling.error = error
+    async with http_to(NexusApp([falling])) as http:
+        answer = await http.post("/Falling/fall")
+    assert (answer.status_code, answer.json()["details"]["type"]) == (500, "INTERNAL")
+    assert answer.json()["details"]["correlationId"]
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseExceptionGroup("m", [SystemExit()])])
+async def test_what_ends_the_process_passes(error: BaseException) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    falling = Falling()
+    falling.error = error
+    with pytest.raises(type(error)):
+        await NexusApp([falling])(scope("/Falling/fall"), receive, never)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "options", "status", "message"),
     [

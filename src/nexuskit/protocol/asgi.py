@@ -21,7 +21,7 @@ import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import msgspec
@@ -174,7 +174,7 @@ class NexusApp:
                 if remaining < self._max_request_s:
                     supervision.limit(remaining)
                 supervision.listen()
-                return await self._handled(request, cancellation, remaining)
+                return await self._handled(request, cancellation, remaining, supervision)
         except TookTooLongError:
             return write_error(
                 HandlerError("the request was not answered in time", type=HandlerErrorType.REQUEST_TIMEOUT)
@@ -192,7 +192,11 @@ class NexusApp:
         return seconds
 
     async def _handled(
-        self, request: StartRequest | CancelRequest, cancellation: _Cancellation, remaining: float
+        self,
+        request: StartRequest | CancelRequest,
+        cancellation: _Cancellation,
+        remaining: float,
+        supervision: Supervision,
     ) -> HttpResponse:
         """The handler's answer; whatever it raises is one, too."""
         deadline = datetime.now(UTC) + timedelta(seconds=remaining)
@@ -205,7 +209,10 @@ class NexusApp:
                 return write_error(error)
             except LocalProtocolError as fault:
                 return _unexpected(request, fault)
-        except Exception as error:  # noqa: BLE001, logged, and answered with an id
+        except BaseException as error:
+            if _passes(error) or (isinstance(error, asyncio.CancelledError) and supervision.cancelled()):
+                raise
+            # Logged, and answered with an id; so is what the handler cancelled itself and then waited for.
             return _unexpected(request, error)
 
     async def _start(self, request: StartRequest, cancellation: _Cancellation, deadline: datetime) -> HttpResponse:
@@ -248,6 +255,13 @@ class NexusApp:
         return write_cancel_accepted()
 
 
+def _passes(error: BaseException) -> bool:
+    """Whether an exception ends more than a request."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_passes(inner) for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions)
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
 def _description(operation: OperationHandler[Any, Any]) -> str:
     """The docstring of what starts an operation."""
     # nexusrpc gives that of a plain operation's method to all of them, but leaves the function alone that it wraps.
@@ -255,7 +269,7 @@ def _description(operation: OperationHandler[Any, Any]) -> str:
     return inspect.cleandoc(start.__doc__ or "")
 
 
-def _unexpected(request: StartRequest | CancelRequest, error: Exception) -> HttpResponse:
+def _unexpected(request: StartRequest | CancelRequest, error: BaseException) -> HttpResponse:
     """The answer to a request whose handler is at fault: an id for the caller, everything else for the log."""
     correlation_id = uuid.uuid4().hex
     log.error(
