@@ -29,6 +29,7 @@ from nexusrpc.handler import (
     service_handler,
     sync_operation,
 )
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -162,6 +163,27 @@ async def test_an_unexpected_error_tells_an_id_and_the_log_the_rest(
     assert "secret 4711" in str(record.exc_info[1])
 
 
+class Public(BaseModel):
+    order_id: str = Field(alias="orderId")
+
+
+class Private(Public):
+    password: str = "secret"
+
+
+@service_handler(name="Shop")
+class Shop:
+    @sync_operation
+    async def order(self, ctx: StartOperationContext, order: Public) -> Public:
+        return Private(orderId=order.order_id)
+
+
+async def test_a_result_is_written_as_its_operation_declares_it_and_by_alias() -> None:
+    async with http_to(NexusApp([Shop()])) as http:
+        answer = await http.post("/Shop/order", json={"orderId": "1"})
+    assert (answer.status_code, answer.json()) == (200, {"orderId": "1"})
+
+
 @service_handler(name="Odd")
 class Odd:
     """Answers as it is told, with what no type checker lets through."""
@@ -197,6 +219,49 @@ async def test_an_answer_that_cannot_be_written_is_the_handlers_fault(
     assert (response.status_code, response.json()["details"]["type"]) == (500, "INTERNAL")
     assert "secret" not in response.text
     assert "correlation id" in caplog.text
+
+
+@service_handler(name="Falling")
+class Falling:
+    error: BaseException = asyncio.CancelledError("secret")
+
+    @sync_operation
+    async def fall(self, ctx: StartOperationContext, nothing: None) -> None:
+        raise self.error
+
+
+class OwnError(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncio.CancelledError("secret"),
+        BaseExceptionGroup("secret", [asyncio.CancelledError()]),
+        OwnError("secret"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_handler_that_nobody_cancelled_has_no_way_around_an_answer(error: BaseException) -> None:
+    falling = Falling()
+    falling.error = error
+    async with http_to(NexusApp([falling])) as http:
+        answer = await http.post("/Falling/fall")
+    assert (answer.status_code, answer.json()["details"]["type"]) == (500, "INTERNAL")
+    assert answer.json()["details"]["correlationId"]
+    assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseExceptionGroup("m", [SystemExit()])])
+async def test_what_ends_the_process_passes(error: BaseException) -> None:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    falling = Falling()
+    falling.error = error
+    with pytest.raises(type(error)):
+        await NexusApp([falling])(scope("/Falling/fall"), receive, never)
 
 
 @pytest.mark.parametrize(

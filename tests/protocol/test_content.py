@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexusrpc import Content, HandlerError, HandlerErrorType
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from nexuskit.protocol import LocalProtocolError, SerializerError
 from nexuskit.protocol.content import InputValue, JsonSerializer, RawValue, deserialize, serialize
@@ -32,6 +32,19 @@ class Person(BaseModel):
     points: list[Point] = []
 
 
+class Order(BaseModel):
+    order_id: str = Field(alias="orderId")
+
+
+@dataclass
+class Pixel(Point):
+    colour: str = "secret"
+
+
+class Spy(Person):
+    password: str = "secret"
+
+
 POINT = Point(1, datetime(2025, 1, 31, tzinfo=UTC))
 
 
@@ -48,6 +61,8 @@ POINT = Point(1, datetime(2025, 1, 31, tzinfo=UTC))
         ({"a": [1, None]}, JSON, b'{"a":[1,null]}', None),
         (POINT, JSON, b'{"x":1,"at":"2025-01-31T00:00:00Z"}', Point),
         (Person(name="n", points=[POINT]), None, None, Person),
+        (Order(orderId="1"), JSON, b'{"orderId":"1"}', Order),
+        ([Order(orderId="1")], JSON, b'[{"orderId":"1"}]', list[Order]),
     ],
 )
 def test_values_become_bodies_and_bodies_values(value: Any, headers: Any, data: Any, as_type: Any) -> None:
@@ -100,6 +115,51 @@ def test_a_value_that_is_no_json_is_not_written() -> None:
         SERIALIZER.serialize(endless)
 
 
+class Sloppy(BaseModel):
+    number: int = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("value", "as_type", "data"),
+    [
+        (Spy(name="n"), Person, b'{"name":"n","secret":"**********","points":[]}'),
+        ([Spy(name="n")], list[Person], b'[{"name":"n","secret":"**********","points":[]}]'),
+        (Spy(name="n"), Person | None, b'{"name":"n","secret":"**********","points":[]}'),
+        (Spy(name="n"), Order | Person, b'{"name":"n","secret":"**********","points":[]}'),
+        (Pixel(1, POINT.at), Point, b'{"x":1,"at":"2025-01-31T00:00:00Z"}'),
+        (Order(orderId="1"), Order, b'{"orderId":"1"}'),
+        ({"orderId": "1", "password": "secret"}, Order, b'{"orderId":"1"}'),
+        ((1, 2), list[int], b"[1,2]"),
+        (Sloppy(), Sloppy, b'{"number":null}'),
+        (5, Any, b"5"),
+        (5, Annotated[int, {}], b"5"),
+    ],
+)
+async def test_a_value_is_written_as_what_it_was_declared(value: Any, as_type: Any, data: bytes) -> None:
+    assert (await serialize(SERIALIZER, value, as_type)).data == data
+
+
+async def test_a_value_of_another_type_than_declared_is_not_written() -> None:
+    with pytest.raises(SerializerError, match="type dict is none of its type: orderId: "):
+        await serialize(SERIALIZER, {"password": "secret"}, Order)
+
+
+async def test_a_value_of_a_type_that_pydantic_does_not_know_is_written_as_it_is() -> None:
+    class Odd:
+        pass
+
+    assert (await serialize(SERIALIZER, 5, Odd)).data == b"5"
+    assert (await serialize(SERIALIZER, 5, list["Nowhere"])).data == b"5"  # type: ignore[name-defined]  # noqa: F821
+
+
+async def test_a_serializer_of_ones_own_sees_the_value_alone() -> None:
+    class Own(JsonSerializer):
+        def serialize(self, value: Any) -> Content:  # type: ignore[override]
+            return Content(headers={}, data=value.password.encode())
+
+    assert (await serialize(Own(), Spy(name="n"), Person)).data == b"secret"
+
+
 def test_a_type_that_pydantic_does_not_know_is_a_fault_of_this_side() -> None:
     class Odd:
         pass
@@ -109,8 +169,6 @@ def test_a_type_that_pydantic_does_not_know_is_a_fault_of_this_side() -> None:
 
 
 def test_a_type_that_cannot_be_hashed_will_do() -> None:
-    from typing import Annotated
-
     assert SERIALIZER.deserialize(Content(headers=JSON, data=b"5"), Annotated[int, {}]) == 5
 
 

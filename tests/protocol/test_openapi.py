@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import nexusrpc
@@ -107,6 +108,68 @@ def test_types_that_contain_themselves_and_types_that_nobody_knows() -> None:
     odd = document["paths"]["/Strange/odd"]["post"]
     assert odd["requestBody"]["content"] == {"*/*": {}}
     assert odd["responses"]["200"]["content"] == {"*/*": {}}
+
+
+@nexusrpc.service(name="a")
+class Alike:
+    cancel: Operation[int, int] = Operation(name="b.cancel")
+    slash: Operation[int, int] = Operation(name="b/cancel")
+    plain: Operation[int, int] = Operation(name="b")
+    maybe: Operation[Tree | None, Tree | None]
+
+
+@service_handler(service=Alike)
+class AlikeHandler:
+    @sync_operation
+    async def cancel(self, ctx: StartOperationContext, number: int) -> int:
+        """Of cancel."""
+        return number
+
+    @sync_operation
+    def slash(self, ctx: StartOperationContext, number: int) -> int:
+        """Of slash.
+
+        And more.
+        """
+        return number
+
+    @sync_operation
+    async def plain(self, ctx: StartOperationContext, number: int) -> int:
+        return number
+
+    @sync_operation
+    async def maybe(self, ctx: StartOperationContext, tree: Tree | None) -> Tree | None:
+        """Of maybe."""
+        return tree
+
+
+@pytest.fixture
+def alike() -> dict[str, Any]:
+    with ThreadPoolExecutor() as executor:
+        return NexusApp([AlikeHandler()], executor=executor).openapi()["paths"]
+
+
+def test_no_two_operations_have_the_same_id(alike: dict[str, Any]) -> None:
+    ids = [path["post"]["operationId"] for path in alike.values()]
+    assert {"a/b.cancel", "a/b/cancel", "a/b%2Fcancel", "a/b"} <= set(ids)
+    assert len(set(ids)) == 8
+
+
+def test_each_operation_has_its_own_description(alike: dict[str, Any]) -> None:
+    told = {name: path["post"].get("description") for name, path in alike.items() if not name.endswith("/cancel")}
+    assert told == {
+        "/a/b.cancel": "Of cancel.",
+        "/a/b%2Fcancel": "Of slash.\n\nAnd more.",
+        "/a/b": None,
+        "/a/maybe": "Of maybe.",
+    }
+
+
+def test_a_body_that_may_be_nothing_is_not_required(alike: dict[str, Any]) -> None:
+    assert alike["/a/b"]["post"]["requestBody"]["required"]
+    assert not alike["/a/maybe"]["post"]["requestBody"]["required"]
+    assert "empty" in alike["/a/maybe"]["post"]["responses"]["200"]["description"]
+    assert "empty" not in alike["/a/b"]["post"]["responses"]["200"]["description"]
 
 
 async def test_the_document_is_served_below_the_mount() -> None:

@@ -15,12 +15,13 @@ This module does I/O; it needs no more than ASGI of the framework around it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import msgspec
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from nexusrpc import Serializer
-    from nexusrpc.handler import OperationHandlerMiddleware
+    from nexusrpc.handler import OperationHandler, OperationHandlerMiddleware
 
     from nexuskit.protocol.serving import Receive, Scope, Send
 
@@ -148,7 +149,7 @@ class NexusApp:
     def _document(self) -> dict[str, Any]:
         services = self._handler.service_handlers.values()
         descriptions = {
-            (service.service.name, name): (operation.start.__doc__ or "").strip()
+            (service.service.name, name): _description(operation)
             for service in services
             for name, operation in service.operation_handlers.items()
         }
@@ -173,7 +174,7 @@ class NexusApp:
                 if remaining < self._max_request_s:
                     supervision.limit(remaining)
                 supervision.listen()
-                return await self._handled(request, cancellation, remaining)
+                return await self._handled(request, cancellation, remaining, supervision)
         except TookTooLongError:
             return write_error(
                 HandlerError("the request was not answered in time", type=HandlerErrorType.REQUEST_TIMEOUT)
@@ -191,7 +192,11 @@ class NexusApp:
         return seconds
 
     async def _handled(
-        self, request: StartRequest | CancelRequest, cancellation: _Cancellation, remaining: float
+        self,
+        request: StartRequest | CancelRequest,
+        cancellation: _Cancellation,
+        remaining: float,
+        supervision: Supervision,
     ) -> HttpResponse:
         """The handler's answer; whatever it raises is one, too."""
         deadline = datetime.now(UTC) + timedelta(seconds=remaining)
@@ -204,7 +209,10 @@ class NexusApp:
                 return write_error(error)
             except LocalProtocolError as fault:
                 return _unexpected(request, fault)
-        except Exception as error:  # noqa: BLE001, logged, and answered with an id
+        except BaseException as error:
+            if _passes(error) or (isinstance(error, asyncio.CancelledError) and supervision.cancelled()):
+                raise
+            # Logged, and answered with an id; so is what the handler cancelled itself and then waited for.
             return _unexpected(request, error)
 
     async def _start(self, request: StartRequest, cancellation: _Cancellation, deadline: datetime) -> HttpResponse:
@@ -221,7 +229,9 @@ class NexusApp:
         )
         result = await self._handler.start_operation(context, InputValue(self._serializer, request.content))
         if isinstance(result, StartOperationResultSync):
-            return write_succeeded(await serialize(self._serializer, result.value), context.outbound_links)
+            service = self._handler.service_handlers[request.service].service
+            as_type = service.operation_definitions[request.operation].output_type
+            return write_succeeded(await serialize(self._serializer, result.value, as_type), context.outbound_links)
         if isinstance(result, StartOperationResultAsync):  # pyright: ignore[reportUnnecessaryIsInstance]
             return write_started(result.token, context.outbound_links)
         # A handler may be written without a type checker.
@@ -245,7 +255,21 @@ class NexusApp:
         return write_cancel_accepted()
 
 
-def _unexpected(request: StartRequest | CancelRequest, error: Exception) -> HttpResponse:
+def _passes(error: BaseException) -> bool:
+    """Whether an exception ends more than a request."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_passes(inner) for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions)
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
+def _description(operation: OperationHandler[Any, Any]) -> str:
+    """The docstring of what starts an operation."""
+    # nexusrpc gives that of a plain operation's method to all of them, but leaves the function alone that it wraps.
+    start = getattr(operation, "_start", None) or operation.start
+    return inspect.cleandoc(start.__doc__ or "")
+
+
+def _unexpected(request: StartRequest | CancelRequest, error: BaseException) -> HttpResponse:
     """The answer to a request whose handler is at fault: an id for the caller, everything else for the log."""
     correlation_id = uuid.uuid4().hex
     log.error(

@@ -5,7 +5,7 @@ Specification: Content Types. A `nexusrpc.Serializer` does it; `JsonSerializer` 
     value             body          content-type
     None              empty         none
     bytes             as they are   application/octet-stream
-    anything else     JSON          application/json, by pydantic
+    anything else     JSON          application/json, by pydantic and with its aliases
 
 `RawValue` carries content past any serializer, for whoever passes payloads on without looking into them.
 """
@@ -19,7 +19,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticSerializationError
 
 from nexuskit.protocol.errors import LocalProtocolError, SerializerError
 from nexuskit.protocol.headers import media_type
@@ -58,18 +65,22 @@ class JsonSerializer(Serializer):
     Specification: Content Types.
     """
 
-    def serialize(self, value: Any) -> Content:
-        """Writes a value.
+    def serialize(self, value: Any, as_type: Any = None) -> Content:
+        """Writes a value as one of a type, with no field that the type does not have; without a type, as it is.
 
         Raises:
-            SerializerError: pydantic cannot write it as JSON.
+            SerializerError: pydantic cannot write it as JSON, or it is no value of the type.
         """
         if value is None:
             return NO_CONTENT
         if isinstance(value, bytes | bytearray):
             return Content(headers=_OCTET_HEADERS, data=bytes(value))
         try:
-            return Content(headers=_JSON_HEADERS, data=_anything.dump_json(value))
+            return Content(headers=_JSON_HEADERS, data=_json(value, as_type))
+        except ValidationError as error:
+            raise SerializerError(
+                f"a value of type {type(value).__name__} is none of its type: {_faults(error)}"
+            ) from None
         except (ValueError, RecursionError) as error:
             raise SerializerError(
                 f"a value of type {type(value).__name__} cannot be written as JSON: {error}"
@@ -122,14 +133,21 @@ class InputValue:
             raise HandlerError(f"invalid input: {error}", type=HandlerErrorType.BAD_REQUEST) from error
 
 
-async def serialize(serializer: Serializer, value: Any) -> Content:
+async def serialize(serializer: Serializer, value: Any, as_type: Any = None) -> Content:
     """Writes a value with a serializer, be its methods plain or `async`.
+
+    Args:
+        serializer: writes it.
+        value: what is written.
+        as_type: what it was declared as. `JsonSerializer` writes it so; other serializers know nothing of it.
 
     Raises:
         SerializerError: the value cannot be written.
     """
     if isinstance(value, RawValue):
         return value.content
+    if isinstance(serializer, JsonSerializer) and type(serializer).serialize is JsonSerializer.serialize:
+        return serializer.serialize(value, as_type)
     content = serializer.serialize(value)
     return content if isinstance(content, Content) else await content
 
@@ -163,10 +181,39 @@ def adapter(as_type: Any) -> TypeAdapter[Any]:
             return _cached_adapter(as_type)
         except TypeError:  # a type that cannot be hashed
             return TypeAdapter(as_type)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError) as error:
         raise LocalProtocolError(
             f"pydantic cannot validate {as_type!r}; use a type that it knows, or a serializer of your own"
         ) from error
+
+
+@lru_cache(maxsize=1024)
+def _cached_writer(as_type: Any) -> TypeAdapter[Any]:
+    try:
+        return adapter(as_type)
+    except LocalProtocolError:
+        return _anything
+
+
+def _writer(as_type: Any) -> TypeAdapter[Any]:
+    """What writes values of a type; any value, if pydantic knows nothing of the type."""
+    try:
+        return _cached_writer(as_type)
+    except TypeError:  # a type that cannot be hashed
+        return _cached_writer.__wrapped__(as_type)
+
+
+def _json(value: Any, as_type: Any) -> bytes:
+    if as_type is None or as_type is RawValue:
+        return _anything.dump_json(value, by_alias=True)
+    writer = _writer(as_type)
+    try:
+        # An error and not a warning: what is not of the type would be written with all that it has.
+        return writer.dump_json(value, by_alias=True, warnings="error")
+    except PydanticUserError:  # a type that refers to one that is nowhere
+        return _anything.dump_json(value, by_alias=True)
+    except PydanticSerializationError:
+        return writer.dump_json(writer.validate_python(value), by_alias=True, warnings=False)
 
 
 def _validated_json(data: bytes, as_type: Any) -> Any:

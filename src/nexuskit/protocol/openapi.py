@@ -1,7 +1,8 @@
 """An OpenAPI 3.1 document of services, made from the types of their operations.
 
 Specification: Start Operation and Cancel Operation, in the words of https://spec.openapis.org/oas/v3.1.0. Each
-operation is one path; the schemas are those of pydantic.
+operation is one path, which is its id too: names are quoted there, so that no two are the same. The schemas are those
+of pydantic.
 """
 
 from __future__ import annotations
@@ -102,6 +103,17 @@ def _content(as_type: Any, mode: str, schemas: Mapping[tuple[int, str], Any]) ->
     return {"application/json": {"schema": schema}}
 
 
+def _may_be_empty(as_type: Any) -> bool:
+    """Whether None is a value of a type: it travels as an empty body."""
+    if as_type is RawValue:
+        return True
+    try:
+        adapter(as_type).validate_python(None)
+    except Exception:  # noqa: BLE001, a validator of the type's own may raise anything
+        return False
+    return True
+
+
 def _start(
     service: str, operation: OperationDefinition[Any, Any], schemas: Mapping[tuple[int, str], Any], told: str
 ) -> dict[str, Any]:
@@ -114,8 +126,10 @@ def _start(
     }
     if content := _content(operation.output_type, "serialization", schemas):
         succeeded["content"] = content
+        if _may_be_empty(operation.output_type):
+            succeeded["description"] += " The body is empty if there is no result."
     found: dict[str, Any] = {
-        "operationId": f"{service}.{operation.name}",
+        "operationId": operation_path(service, operation.name).lstrip("/"),
         "tags": [service],
         "summary": operation.name,
         "parameters": [
@@ -136,7 +150,7 @@ def _start(
         },
     }
     if content := _content(operation.input_type, "validation", schemas):
-        found["requestBody"] = {"required": True, "content": content}
+        found["requestBody"] = {"required": not _may_be_empty(operation.input_type), "content": content}
     if told:
         found["description"] = told
     return found
@@ -144,7 +158,7 @@ def _start(
 
 def _cancel(service: str, operation: OperationDefinition[Any, Any]) -> dict[str, Any]:
     return {
-        "operationId": f"{service}.{operation.name}.cancel",
+        "operationId": cancel_path(service, operation.name).lstrip("/"),
         "tags": [service],
         "summary": f"Cancel {operation.name}",
         "parameters": [

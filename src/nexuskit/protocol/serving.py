@@ -201,6 +201,10 @@ class Supervision:
         if self._error is not None and self._owner.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise self._error from error
 
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled since the beginning, by this or by the server."""
+        return self._owner.cancelling() > self._before
+
     def limit(self, seconds: float) -> None:
         """Lets it take no longer than this, from its beginning."""
         self._deadline = min(self._deadline, self._begun + seconds)
