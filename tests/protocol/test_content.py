@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexusrpc import Content, HandlerError, HandlerErrorType
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from nexuskit.protocol import LocalProtocolError, SerializerError
 from nexuskit.protocol.content import InputValue, JsonSerializer, RawValue, deserialize, serialize
@@ -43,6 +46,40 @@ class Pixel(Point):
 
 class Spy(Person):
     password: str = "secret"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+Animal = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+class Nested(BaseModel):
+    points: dict[str, Point]
+
+
+class Checked(BaseModel):
+    word: str
+    odd: str
+
+    @field_validator("word")
+    @classmethod
+    def refuse(cls, word: str) -> str:
+        raise ValueError(f"not {word}")
+
+    @field_validator("odd")
+    @classmethod
+    def refuse_too(cls, word: str) -> str:
+        raise PydanticCustomError("odd", f"not {word}")  # type: ignore[arg-type]
+
+
+class Strict(BaseModel, extra="forbid"):
+    pass
 
 
 POINT = Point(1, datetime(2025, 1, 31, tzinfo=UTC))
@@ -92,6 +129,13 @@ def test_values_become_bodies_and_bodies_values(value: Any, headers: Any, data: 
         (Content(headers={"content-type": "text/plain; charset=utf-8"}, data=b"x"), str, "'text/plain'"),
         (Content(headers={**JSON, "content-encoding": "gzip"}, data=b"x"), int, "content-encoding"),
         (Content(headers=OCTETS, data=b"x"), int, "integer"),
+        (Content(headers=JSON, data=b'{"kind": "secret"}'), Animal, "one of the tags"),
+        (Content(headers=JSON, data=b'{"secret": "x"}'), dict[str, int], r"^\*: .*integer"),
+        (Content(headers=JSON, data=b'{"points": {"secret": {"x": "y", "at": 1}}}'), Nested, r"^points\.\*\.x: "),
+        (Content(headers=JSON, data=b'"secret/zone"'), ZoneInfo, "timezone"),
+        (Content(headers=JSON, data=b'"secret"'), UUID, "UUID"),
+        (Content(headers=JSON, data=b'{"word": "secret", "odd": "secret"}'), Checked, "^word: expected.*odd: expected"),
+        (Content(headers=JSON, data=b'{"secret": 1}'), Strict, r"^\*: Extra"),
         (Content(headers=JSON, data=b"[" + b'"secret",' * 50 + b'"secret"]'), list[int], "and 31 more"),
     ],
 )
