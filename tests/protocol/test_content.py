@@ -204,6 +204,24 @@ async def test_a_serializer_of_ones_own_sees_the_value_alone() -> None:
     assert (await serialize(Own(), Spy(name="n"), Person)).data == b"secret"
 
 
+class Config(BaseModel, ser_json_inf_nan="constants"):
+    number: float
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+async def test_what_is_no_number_is_not_written(number: float) -> None:
+    for value, as_type in ((number, None), ({"a": [number]}, None), (number, float), (Config(number=number), Config)):
+        with pytest.raises(SerializerError, match="JSON"):
+            await serialize(SERIALIZER, value, as_type)
+    assert (await serialize(SERIALIZER, ["NaN null Infinity", None])).data == b'["NaN null Infinity",null]'
+
+
+def test_an_empty_body_is_nothing_whatever_its_type() -> None:
+    content = Content(headers=JSON, data=b"")
+    assert SERIALIZER.deserialize(content, type(None)) is None
+    assert SERIALIZER.deserialize(content) is None
+
+
 def test_a_type_that_pydantic_does_not_know_is_a_fault_of_this_side() -> None:
     class Odd:
         pass

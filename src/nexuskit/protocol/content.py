@@ -12,6 +12,7 @@ Specification: Content Types. A `nexusrpc.Serializer` does it; `JsonSerializer` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
 from pydantic import (
+    ConfigDict,
     PydanticSchemaGenerationError,
     PydanticUndefinedAnnotation,
     PydanticUserError,
@@ -45,7 +47,7 @@ _OCTET_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": OCTET_STRE
 MAX_FAULTS = 20
 """Faults of one value that are told; who mends these sees the others next."""
 
-_anything: TypeAdapter[Any] = TypeAdapter(Any)
+_anything: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class JsonSerializer(Serializer):
             raise SerializerError(f"expected a body without content-encoding, but it is {encoding[:40]!r}")
         kind = media_type(content.headers)
         if kind == JSON:
+            if not content.data and as_type in (None, type(None)):
+                return None
             return _validated_json(content.data, as_type)
         if kind == OCTET_STREAM:
             if as_type is None or as_type is bytes:
@@ -204,16 +208,31 @@ def _writer(as_type: Any) -> TypeAdapter[Any]:
 
 
 def _json(value: Any, as_type: Any) -> bytes:
+    data, writer = _dumped(value, as_type)
+    # Only then can there be what is no number: pydantic writes null for it, or no JSON, as the type says.
+    if b"NaN" in data or b"Infinity" in data:
+        json.loads(data, parse_constant=_refuse_constant)
+    if b"null" in data and writer is not _anything:
+        json.dumps(writer.dump_python(value, mode="json", by_alias=True, warnings=False), allow_nan=False)
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _dumped(value: Any, as_type: Any) -> tuple[bytes, TypeAdapter[Any]]:
+    """A value as JSON, and what wrote it."""
     if as_type is None or as_type is RawValue:
-        return _anything.dump_json(value, by_alias=True)
+        return _anything.dump_json(value, by_alias=True), _anything
     writer = _writer(as_type)
     try:
         # An error and not a warning: what is not of the type would be written with all that it has.
-        return writer.dump_json(value, by_alias=True, warnings="error")
+        return writer.dump_json(value, by_alias=True, warnings="error"), writer
     except PydanticUserError:  # a type that refers to one that is nowhere
-        return _anything.dump_json(value, by_alias=True)
+        return _anything.dump_json(value, by_alias=True), _anything
     except PydanticSerializationError:
-        return writer.dump_json(writer.validate_python(value), by_alias=True, warnings=False)
+        return writer.dump_json(writer.validate_python(value), by_alias=True, warnings=False), writer
 
 
 def _validated_json(data: bytes, as_type: Any) -> Any:
