@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nexusrpc import Content, HandlerError, HandlerErrorType
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 
 from nexuskit.protocol import LocalProtocolError, SerializerError
 from nexuskit.protocol.content import InputValue, JsonSerializer, RawValue, deserialize, serialize
@@ -43,6 +46,40 @@ class Pixel(Point):
 
 class Spy(Person):
     password: str = "secret"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+Animal = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+class Nested(BaseModel):
+    points: dict[str, Point]
+
+
+class Checked(BaseModel):
+    word: str
+    odd: str
+
+    @field_validator("word")
+    @classmethod
+    def refuse(cls, word: str) -> str:
+        raise ValueError(f"not {word}")
+
+    @field_validator("odd")
+    @classmethod
+    def refuse_too(cls, word: str) -> str:
+        raise PydanticCustomError("odd", f"not {word}")  # type: ignore[arg-type]
+
+
+class Strict(BaseModel, extra="forbid"):
+    pass
 
 
 POINT = Point(1, datetime(2025, 1, 31, tzinfo=UTC))
@@ -92,6 +129,13 @@ def test_values_become_bodies_and_bodies_values(value: Any, headers: Any, data: 
         (Content(headers={"content-type": "text/plain; charset=utf-8"}, data=b"x"), str, "'text/plain'"),
         (Content(headers={**JSON, "content-encoding": "gzip"}, data=b"x"), int, "content-encoding"),
         (Content(headers=OCTETS, data=b"x"), int, "integer"),
+        (Content(headers=JSON, data=b'{"kind": "secret"}'), Animal, "one of the tags"),
+        (Content(headers=JSON, data=b'{"secret": "x"}'), dict[str, int], r"^\*: .*integer"),
+        (Content(headers=JSON, data=b'{"points": {"secret": {"x": "y", "at": 1}}}'), Nested, r"^points\.\*\.x: "),
+        (Content(headers=JSON, data=b'"secret/zone"'), ZoneInfo, "timezone"),
+        (Content(headers=JSON, data=b'"secret"'), UUID, "UUID"),
+        (Content(headers=JSON, data=b'{"word": "secret", "odd": "secret"}'), Checked, "^word: expected.*odd: expected"),
+        (Content(headers=JSON, data=b'{"secret": 1}'), Strict, r"^\*: Extra"),
         (Content(headers=JSON, data=b"[" + b'"secret",' * 50 + b'"secret"]'), list[int], "and 31 more"),
     ],
 )
@@ -158,6 +202,24 @@ async def test_a_serializer_of_ones_own_sees_the_value_alone() -> None:
             return Content(headers={}, data=value.password.encode())
 
     assert (await serialize(Own(), Spy(name="n"), Person)).data == b"secret"
+
+
+class Config(BaseModel, ser_json_inf_nan="constants"):
+    number: float
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+async def test_what_is_no_number_is_not_written(number: float) -> None:
+    for value, as_type in ((number, None), ({"a": [number]}, None), (number, float), (Config(number=number), Config)):
+        with pytest.raises(SerializerError, match="JSON"):
+            await serialize(SERIALIZER, value, as_type)
+    assert (await serialize(SERIALIZER, ["NaN null Infinity", None])).data == b'["NaN null Infinity",null]'
+
+
+def test_an_empty_body_is_nothing_whatever_its_type() -> None:
+    content = Content(headers=JSON, data=b"")
+    assert SERIALIZER.deserialize(content, type(None)) is None
+    assert SERIALIZER.deserialize(content) is None
 
 
 def test_a_type_that_pydantic_does_not_know_is_a_fault_of_this_side() -> None:

@@ -91,7 +91,7 @@ class NexusApp:
         max_body_bytes: of a request's body; a longer one is answered with BAD_REQUEST.
         max_request_time: from the first byte of a request to its answer. The handler is cancelled after it, or after
             the caller's request timeout or operation timeout if one of these is shorter, and the answer is
-            REQUEST_TIMEOUT.
+            REQUEST_TIMEOUT. One that goes on although it was cancelled is waited for, however long it takes.
         title: of the OpenAPI document.
         version: of the OpenAPI document.
 

@@ -12,6 +12,7 @@ Specification: Content Types. A `nexusrpc.Serializer` does it; `JsonSerializer` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
 from pydantic import (
+    ConfigDict,
     PydanticSchemaGenerationError,
     PydanticUndefinedAnnotation,
     PydanticUserError,
@@ -45,7 +47,7 @@ _OCTET_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": OCTET_STRE
 MAX_FAULTS = 20
 """Faults of one value that are told; who mends these sees the others next."""
 
-_anything: TypeAdapter[Any] = TypeAdapter(Any)
+_anything: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class JsonSerializer(Serializer):
             return Content(headers=_JSON_HEADERS, data=_json(value, as_type))
         except ValidationError as error:
             raise SerializerError(
-                f"a value of type {type(value).__name__} is none of its type: {_faults(error)}"
+                f"a value of type {type(value).__name__} is none of its type: {_faults(error, as_type)}"
             ) from None
         except (ValueError, RecursionError) as error:
             raise SerializerError(
@@ -97,6 +99,8 @@ class JsonSerializer(Serializer):
             raise SerializerError(f"expected a body without content-encoding, but it is {encoding[:40]!r}")
         kind = media_type(content.headers)
         if kind == JSON:
+            if not content.data and as_type in (None, type(None)):
+                return None
             return _validated_json(content.data, as_type)
         if kind == OCTET_STREAM:
             if as_type is None or as_type is bytes:
@@ -204,39 +208,107 @@ def _writer(as_type: Any) -> TypeAdapter[Any]:
 
 
 def _json(value: Any, as_type: Any) -> bytes:
+    data, writer = _dumped(value, as_type)
+    # Only then can there be what is no number: pydantic writes null for it, or no JSON, as the type says.
+    if b"NaN" in data or b"Infinity" in data:
+        json.loads(data, parse_constant=_refuse_constant)
+    if b"null" in data and writer is not _anything:
+        json.dumps(writer.dump_python(value, mode="json", by_alias=True, warnings=False), allow_nan=False)
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _dumped(value: Any, as_type: Any) -> tuple[bytes, TypeAdapter[Any]]:
+    """A value as JSON, and what wrote it."""
     if as_type is None or as_type is RawValue:
-        return _anything.dump_json(value, by_alias=True)
+        return _anything.dump_json(value, by_alias=True), _anything
     writer = _writer(as_type)
     try:
         # An error and not a warning: what is not of the type would be written with all that it has.
-        return writer.dump_json(value, by_alias=True, warnings="error")
+        return writer.dump_json(value, by_alias=True, warnings="error"), writer
     except PydanticUserError:  # a type that refers to one that is nowhere
-        return _anything.dump_json(value, by_alias=True)
+        return _anything.dump_json(value, by_alias=True), _anything
     except PydanticSerializationError:
-        return writer.dump_json(writer.validate_python(value), by_alias=True, warnings=False)
+        return writer.dump_json(writer.validate_python(value), by_alias=True, warnings=False), writer
 
 
 def _validated_json(data: bytes, as_type: Any) -> Any:
     try:
         return (_anything if as_type is None else adapter(as_type)).validate_json(data)
     except ValidationError as error:
-        raise SerializerError(_faults(error)) from None
+        raise SerializerError(_faults(error, as_type)) from None
 
 
 def _validated(value: Any, as_type: Any) -> Any:
     try:
         return adapter(as_type).validate_python(value)
     except ValidationError as error:
-        raise SerializerError(_faults(error)) from None
+        raise SerializerError(_faults(error, as_type)) from None
 
 
-def _faults(error: ValidationError) -> str:
+_TOLD = frozenset(
+    """
+    json_invalid json_type missing extra_forbidden none_required model_type model_attributes_type dataclass_type
+    dataclass_exact_type greater_than greater_than_equal less_than less_than_equal multiple_of finite_number too_short
+    too_long iterable_type string_type string_sub_type string_unicode string_too_short string_too_long
+    string_pattern_mismatch string_not_ascii enum dict_type list_type tuple_type set_type frozen_set_type
+    set_item_not_hashable bool_type bool_parsing int_type int_parsing int_parsing_size int_from_float float_type
+    float_parsing bytes_type bytes_too_short bytes_too_long literal_error date_type date_parsing
+    date_from_datetime_inexact date_past date_future time_type time_parsing datetime_type datetime_parsing
+    datetime_past datetime_future timezone_naive timezone_aware time_delta_type time_delta_parsing is_instance_of
+    is_subclass_of callable_type union_tag_not_found url_type url_parsing url_too_long url_scheme uuid_type uuid_version
+    decimal_type decimal_parsing decimal_max_digits decimal_max_places decimal_whole_digits complex_type
+    complex_str_parsing recursion_loop
+    """.split()  # noqa: SIM905, a list of these is 50 lines
+)
+"""Types of pydantic's faults whose message is made of the schema alone."""
+
+_EXPECTED: Mapping[str, str] = MappingProxyType(
+    {
+        "bytes_invalid_encoding": "expected bytes in their encoding",
+        "datetime_from_date_parsing": "expected a date or a datetime",
+        "datetime_object_invalid": "expected a datetime",
+        "timezone_offset": "expected another timezone offset",
+        "union_tag_invalid": "expected one of the tags of a union",
+        "uuid_parsing": "expected a UUID",
+        "zoneinfo_str": "expected the name of a timezone",
+    }
+)
+"""What is told in place of messages that repeat a value."""
+
+
+def _faults(error: ValidationError, as_type: Any) -> str:
     """All faults of a value: where, and what was expected. Values are left out: they may be secret."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [
-        f"{'.'.join(str(part)[:100] for part in fault['loc'])}: {fault['msg']}" if fault["loc"] else fault["msg"]
-        for fault in found[:MAX_FAULTS]
-    ]
+    names = _names(as_type)
+    told: list[str] = []
+    for fault in found[:MAX_FAULTS]:
+        kind = fault["type"]
+        message = fault["msg"] if kind in _TOLD else _EXPECTED.get(kind, "expected a value that its type accepts")
+        # A key of a dict is a value, too.
+        where = [str(part) if isinstance(part, int) or part in names else "*" for part in fault["loc"]]
+        told.append(f"{'.'.join(where)}: {message}" if where else message)
     if len(found) > MAX_FAULTS:
         told.append(f"and {len(found) - MAX_FAULTS} more")
     return "; ".join(told)
+
+
+def _names(as_type: Any) -> set[str]:
+    """All words of a type's schema: the names of its fields and of its types."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    left: list[Any] = [] if as_type is None else [adapter(as_type).core_schema]
+    while left:
+        node = left.pop()
+        if isinstance(node, str):
+            names.add(node)
+        elif isinstance(node, type):
+            names.add(node.__name__)
+        elif isinstance(node, dict | list | tuple) and id(cast("object", node)) not in seen:
+            seen.add(id(cast("object", node)))
+            parts = cast("dict[Any, Any] | list[Any] | tuple[Any, ...]", node)
+            left += [*parts, *parts.values()] if isinstance(parts, dict) else parts
+    return names

@@ -74,7 +74,9 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and (not value.isdigit() or int(value[:20]) > limit):
-            raise bad_request(f"expected a body of at most {limit} bytes, but its content-length is {value[:20]!r}")
+            raise bad_request(
+                f"expected a body of at most {limit} bytes, but its content-length is {value[:20].decode('latin-1')!r}"
+            )
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
