@@ -28,7 +28,6 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import PydanticSerializationError
 
 from nexuskit.protocol.errors import LocalProtocolError, SerializerError
 from nexuskit.protocol.headers import media_type
@@ -231,7 +230,7 @@ def _dumped(value: Any, as_type: Any) -> tuple[bytes, TypeAdapter[Any]]:
         return writer.dump_json(value, by_alias=True, warnings="error"), writer
     except PydanticUserError:  # a type that refers to one that is nowhere
         return _anything.dump_json(value, by_alias=True), _anything
-    except PydanticSerializationError:
+    except ValueError:  # it is not of the type, or has more than that
         return writer.dump_json(writer.validate_python(value), by_alias=True, warnings=False), writer
 
 
