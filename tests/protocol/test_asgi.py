@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import threading
@@ -329,6 +330,56 @@ async def test_a_handler_has_as_long_as_the_caller_says(
     assert handler.let_go.is_set()
     assert handler.contexts[0].task_cancellation.is_cancelled()
     assert handler.contexts[0].task_cancellation.cancellation_reason() == "the request took too long"
+
+
+@nexusrpc.service
+class Deaf:
+    run: Operation[None, str]
+
+
+@service_handler(service=Deaf)
+class DeafHandler:
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.done = asyncio.Event()
+
+    @sync_operation
+    async def run(self, ctx: StartOperationContext, _: None) -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await self.go_on.wait()
+        self.done.set()
+        return "late"
+
+
+async def test_a_handler_that_does_not_heed_its_cancellation_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler, sent, answered = DeafHandler(), [], asyncio.Event()
+    messages = [{"type": "http.request", "body": b""}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            answered.set()
+
+    app = NexusApp([handler], max_request_time=timedelta(milliseconds=200))
+    running = asyncio.create_task(app(scope("/Deaf/run"), receive, send))
+    await answered.wait()
+    assert sent[0]["status"] == 408
+    assert not handler.done.is_set()
+    handler.go_on.set()
+    await running
+    assert handler.done.is_set()
+    assert len(sent) == 2
+    assert [record.message for record in caplog.records] == [
+        "the handler of /Deaf/run goes on after its time, and is waited for no longer"
+    ]
 
 
 async def test_a_handler_has_no_longer_than_the_application_says(handler: PaymentsHandler) -> None:

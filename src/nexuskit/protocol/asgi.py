@@ -91,7 +91,7 @@ class NexusApp:
         max_body_bytes: of a request's body; a longer one is answered with BAD_REQUEST.
         max_request_time: from the first byte of a request to its answer. The handler is cancelled after it, or after
             the caller's request timeout or operation timeout if one of these is shorter, and the answer is
-            REQUEST_TIMEOUT. One that goes on although it was cancelled is waited for, however long it takes.
+            REQUEST_TIMEOUT. One that goes on although it was cancelled is waited for no longer.
         title: of the OpenAPI document.
         version: of the OpenAPI document.
 
@@ -131,11 +131,12 @@ class NexusApp:
             await answer_other(scope, receive, send)
             return
         try:
-            response = await self._answer(scope, receive)
+            response = await self._answer(scope, receive, send)
         except CallerGoneError:
             log.debug("a caller went away before its request was answered")
             return
-        await respond(send, response)
+        if response is not None:
+            await respond(send, response)
 
     def openapi(self, server: str = "/") -> dict[str, Any]:
         """The OpenAPI 3.1 document of the services.
@@ -160,12 +161,18 @@ class NexusApp:
             descriptions=descriptions,
         )
 
-    async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> HttpResponse | None:
+        """The answer; None if it was given already, because the handler did not heed its cancellation."""
         if scope["method"] == "GET" and target(scope).partition("?")[0] == "/openapi.json":
             document = self.openapi(quote(scope.get("root_path", "")) or "/")
             return HttpResponse(200, (("content-type", "application/json"),), msgspec.json.encode(document))
         cancellation = _Cancellation()
-        supervision = Supervision(receive, self._max_request_s, cancellation.cancel)
+
+        async def give_up() -> None:
+            log.warning("the handler of %s goes on after its time, and is waited for no longer", target(scope)[:200])
+            await respond(send, _too_late())
+
+        supervision = Supervision(receive, self._max_request_s, cancellation.cancel, give_up)
         try:
             with supervision:
                 body = await read_body(scope, receive, self._max_body_bytes)
@@ -176,9 +183,10 @@ class NexusApp:
                 supervision.listen()
                 return await self._handled(request, cancellation, remaining, supervision)
         except TookTooLongError:
-            return write_error(
-                HandlerError("the request was not answered in time", type=HandlerErrorType.REQUEST_TIMEOUT)
-            )
+            if supervision.answering is not None:
+                await supervision.answering
+                return None
+            return _too_late()
         except HandlerError as error:  # of a request that did not come as far as its handler
             return write_error(error)
 
@@ -253,6 +261,10 @@ class NexusApp:
                 type=HandlerErrorType.NOT_IMPLEMENTED,
             ) from error
         return write_cancel_accepted()
+
+
+def _too_late() -> HttpResponse:
+    return write_error(HandlerError("the request was not answered in time", type=HandlerErrorType.REQUEST_TIMEOUT))
 
 
 def _passes(error: BaseException) -> bool:

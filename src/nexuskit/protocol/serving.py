@@ -6,7 +6,7 @@ This module does I/O: it is about ASGI messages and the running event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -45,6 +45,9 @@ Send = Callable[[Message], Awaitable[None]]
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """Bytes of a request's body: what a Temporal server lets a payload have."""
 
+
+HEEDS_S = 0.1
+"""How long a handler has to heed its cancellation before its caller is answered without it."""
 
 _USUAL: Final = {
     (name, value): (name.encode(), value.encode())
@@ -158,6 +161,7 @@ class Supervision:
         receive: of the connection.
         seconds: how long it may take.
         told: is told why, for code that runs in a thread and cannot be cancelled.
+        give_up: answers in place of what goes on although it took too long and was cancelled.
 
     Raises:
         CallerGoneError: from the `with`, if the caller went away in it.
@@ -165,11 +169,17 @@ class Supervision:
     """
 
     __slots__ = (
-        "_before", "_begun", "_deadline", "_error", "_listener", "_listens", "_loop", "_owner", "_receive", "_soon",
-        "_timer", "_told",
+        "_before", "_begun", "_deadline", "_error", "_give_up", "_late", "_listener", "_listens", "_loop", "_owner",
+        "_receive", "_soon", "_timer", "_told", "answering",
     )  # fmt: skip
 
-    def __init__(self, receive: Receive, seconds: float, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        seconds: float,
+        told: Callable[[str], None],
+        give_up: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
         owner = asyncio.current_task()
         if owner is None:
             raise RuntimeError("a request is answered in a task")
@@ -177,6 +187,10 @@ class Supervision:
         self._loop = owner.get_loop()
         self._receive = receive
         self._told = told
+        self._give_up = give_up
+        self._late: asyncio.TimerHandle | None = None
+        self.answering: asyncio.Task[None] | None = None
+        """The answer that is given in place of what goes on; None as long as there is none."""
         self._begun = self._loop.time()
         self._deadline = self._begun + seconds
         self._listens = False
@@ -199,8 +213,11 @@ class Supervision:
             self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
-        # Somebody else may have cancelled the task, too; then that is what counts, as with `asyncio.timeout`.
-        if self._error is not None and self._owner.uncancel() <= self._before and kind is asyncio.CancelledError:
+        if self._late is not None:
+            self._late.cancel()
+        # Somebody else may have cancelled the task, too; then that is what counts, as with `asyncio.timeout`. What came
+        # although it was cancelled came too late.
+        if self._error is not None and self._owner.uncancel() <= self._before:
             raise self._error from error
 
     def cancelled(self) -> bool:
@@ -235,3 +252,8 @@ class Supervision:
             self._error = error
             self._told(str(error))
             self._owner.cancel()
+            if isinstance(error, TookTooLongError):
+                self._late = self._loop.call_later(HEEDS_S, self._answer)
+
+    def _answer(self) -> None:
+        self.answering = self._loop.create_task(self._give_up())
