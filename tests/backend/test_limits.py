@@ -58,7 +58,7 @@ def _poll(call: str, kind: Any, *, identity: bool = False) -> Send:
             task_queue=TaskQueue(name=f"{queue}-nobody" if identity else name),
             identity=name if identity else "",
         )
-        return _shortly(getattr(at.service, call)(request, timeout=2.5))
+        return _shortly(getattr(at.service, call)(request, timeout=_patience(name, 2.5)))
 
     return poll
 
@@ -109,7 +109,7 @@ NAMES: dict[str, tuple[Send, str]] = {
                     workflow_execution=_run(run),
                     request=Request(meta=Meta(update_id=name), input=Input(name="add")),
                 ),
-                timeout=0.3,
+                timeout=_patience(name, 0.3),
             )
         ),
         "UpdateId length exceeds limit.",
@@ -163,6 +163,11 @@ NAMES: dict[str, tuple[Send, str]] = {
     ),
 }
 """What has a name → the call that brings it, and what the server says of one that is too long."""
+
+
+def _patience(name: str, taken: float) -> float:
+    """Seconds to wait: a call that is taken waits for nobody; one that is refused is answered, however busy we are."""
+    return taken if len(name) <= ID_LENGTH else 20
 
 
 async def _shortly(call: Any) -> None:

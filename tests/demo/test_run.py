@@ -51,7 +51,7 @@ async def test_the_demo_shows_both_orders_and_says_nothing_else() -> None:
         r"^         └─ timer 1 s +payments +fired +1\.\d\d s$",
         r"^order-2: declined, insufficient funds$",
         r"^ +✗ CardDeclined: the bank refused card 4000 0000 0000 0000$",
-        r"^13 of 13 checks hold, [1-4]\.\d s in all$",
+        r"^13 of 13 checks hold, \d+\.\d s in all$",
     ):
         assert re.search(line, output, re.MULTILINE), f"{line}\n{output}"
 
