@@ -42,8 +42,9 @@ async def test_an_operation_is_called_off_in_each_of_the_four_ways(
         assert (await holding.describe()).status == WorkflowExecutionStatus.RUNNING
         await holding.terminate()
     else:
-        assert names.index(REQUESTED) < names.index(TOLD)
-        assert CANCELLED in names
+        assert names.index(REQUESTED) < names.index(CANCELLED)
+        # A handler may have ended it before its answer to the cancel request is there: then nothing is said of that.
+        assert TOLD not in names or names.index(REQUESTED) < names.index(TOLD)
 
 
 @pytest.mark.parametrize("way", ["signal", "update", "query"])

@@ -161,3 +161,20 @@ async def http_to(app: Any, base_url: str = "http://test") -> AsyncIterator[http
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
         yield client
+
+
+def scope(path: str = "/Payments/hang", **more: Any) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "root_path": "",
+        **more,
+    }
+
+
+async def never(message: Any) -> None:
+    raise AssertionError(f"nobody is there to be sent {message}")
