@@ -27,6 +27,7 @@ from nexuskit.backend.namespaces import Namespace, Namespaces, check_name
 from nexuskit.backend.nexus.callbacks import Callbacks
 from nexuskit.backend.nexus.calls import Calls
 from nexuskit.backend.nexus.cancellations import Cancellations
+from nexuskit.backend.nexus.completions import Completions
 from nexuskit.backend.nexus.endpoints import Endpoints
 from nexuskit.backend.nexus.lanes import Lanes
 from nexuskit.backend.nexus.operations import Operations
@@ -194,17 +195,17 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
             group.add(_PUT_META, (key, value))
         await ticket.wait()
         meta |= missing
-    key = meta["callback_key"]
     nexus_tasks = NexusTasks(engine.tasks, clock, draw)
     engine.endpoints = endpoints.ids
     engine.namespaces = namespaces.ids
     engine.catalogues = namespaces.by_id
     lanes = Lanes(engine.agenda, clock, engine.limits)
     calls = Calls(namespaces, endpoints, nexus_tasks, clock, engine.limits)
+    completions = Completions(engine, meta["callback_key"])
     nexus_effects = {
-        NexusOperation.kind: Operations(engine, calls, lanes, key).call,
+        NexusOperation.kind: Operations(engine, calls, lanes, completions).call,
         NexusCancellation.kind: Cancellations(engine, calls, lanes).call,
-        Callback.kind: Callbacks(engine, namespaces, lanes, key).deliver,
+        Callback.kind: Callbacks(engine, namespaces, lanes, completions).deliver,
     }
     engine.agenda.effects |= nexus_effects
     engine.agenda.at_once |= dict.fromkeys(nexus_effects, engine.limits.NEXUS_LOADS_IN_FLIGHT)
@@ -216,7 +217,6 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         version=nexuskit.__version__,
         cluster_id=meta["cluster_id"].decode(),
         started=clock.now(),
-        callback_key=key,
         clock=clock,
         draw=draw,
         engine=engine,
@@ -224,6 +224,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
         lanes=lanes,
+        completions=completions,
         task_queues=task_queues,
         workers=Workers(clock, engine.limits),
         remover=remover,

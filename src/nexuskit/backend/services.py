@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.state import Destination
     from nexuskit.backend.matching.workers import Workers
     from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.nexus.completions import Completions
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.lanes import Lanes
     from nexuskit.backend.nexus.tasks import NexusTasks
@@ -33,13 +34,11 @@ class Services:
         version: of nexuskit.
         cluster_id: names this database, for as long as it exists.
         started: when this process opened it (ns).
-        callback_key: signs callback tokens.
     """
 
     version: str
     cluster_id: str
     started: int
-    callback_key: bytes
     clock: Clock
     draw: Draw
     engine: Engine
@@ -47,6 +46,7 @@ class Services:
     endpoints: Endpoints
     nexus_tasks: NexusTasks
     lanes: Lanes
+    completions: Completions
     task_queues: TaskQueues
     workers: Workers
     remover: Remover

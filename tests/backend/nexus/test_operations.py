@@ -21,14 +21,13 @@ from temporalio.api.nexus.v1 import Link as NexusLink
 from nexuskit.backend import limits
 from nexuskit.backend.nexus import links
 from nexuskit.backend.nexus.calls import milliseconds
+from nexuskit.backend.nexus.completions import CALLBACK_TOKEN_HEADER, header
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.nexus.operations import (
-    CALLBACK_TOKEN_HEADER,
     Accepted,
     Failed,
     Refused,
     Succeeded,
-    header,
     read_answer,
 )
 from nexuskit.backend.settings import DEFAULTS

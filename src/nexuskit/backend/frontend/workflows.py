@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import (
     StartWorkflowExecutionResponse,
 )
 
-from nexuskit.backend import starting, tokens
+from nexuskit.backend import starting
 from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
 from nexuskit.backend.frontend import workflow_tasks
 from nexuskit.backend.frontend.checks import (
@@ -29,7 +29,7 @@ from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
 from nexuskit.backend.history.activity_options import check_priority
-from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
+from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 
 if TYPE_CHECKING:
     from temporalio.api.update.v1 import Request as UpdateRequest
@@ -236,4 +236,4 @@ def check_callbacks(
             raise unimplemented(
                 f"completion callback to {each.nexus.url!r}: only {SYSTEM_CALLBACK_URL} is served by this backend"
             )
-        tokens.verify(header(each.nexus.header, CALLBACK_TOKEN_HEADER), services.callback_key)
+        services.completions.verify(each.nexus.header)

@@ -9,19 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from temporalio.api.common.v1 import Callback as CallbackProto
-from temporalio.api.common.v1 import Link, Payload
-from temporalio.api.enums.v1 import ActivityExecutionStatus, EventType, TimeoutType, WorkflowExecutionStatus
-from temporalio.api.failure.v1 import Failure, ServerFailureInfo, TerminatedFailureInfo, TimeoutFailureInfo
+from temporalio.api.common.v1 import Link
+from temporalio.api.enums.v1 import ActivityExecutionStatus, EventType, WorkflowExecutionStatus
+from temporalio.api.failure.v1 import Failure, ServerFailureInfo
 
-from nexuskit.backend import tokens
-from nexuskit.backend.errors import Code, StatusError, not_found
-from nexuskit.backend.history import activity_failures, callback, nexus_operation, standalone, update, workflow
+from nexuskit.backend.errors import Code, StatusError
+from nexuskit.backend.history import activity_failures, callback, standalone, update, workflow
 from nexuskit.backend.history.attach import Attached
 from nexuskit.backend.history.state import ACTIVITY
 from nexuskit.backend.history.workflow import Outcome
 from nexuskit.backend.nexus.breaker import Verdict
+from nexuskit.backend.nexus.completions import OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, Completion, header
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
-from nexuskit.backend.nexus.operations import CALLBACK_TOKEN_HEADER, OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, header
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
@@ -31,16 +30,17 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.nexus.completions import Completions
 
 
 class Callbacks:
     """Delivers completion callbacks."""
 
-    def __init__(self, engine: Engine, namespaces: Namespaces, lanes: Lanes, key: bytes) -> None:
+    def __init__(self, engine: Engine, namespaces: Namespaces, lanes: Lanes, completions: Completions) -> None:
         self._engine = engine
         self._lanes = lanes
         self._namespaces = namespaces
-        self._key = key
+        self._completions = completions
 
     async def deliver(self, waiting: Waiting) -> None:
         """A callback is to be delivered, as soon as its turn comes."""
@@ -62,13 +62,17 @@ class Callbacks:
                     Code.UNIMPLEMENTED,
                     f"callbacks to {target.url!r} are not delivered by this backend, only to {SYSTEM_CALLBACK_URL}",
                 )
-            token = tokens.verify(header(target.header, CALLBACK_TOKEN_HEADER), self._key)
+            token = self._completions.verify(target.header)
             told = await self._engine.event(source, _told_by(source.execution, row))
-            caller = await self._caller(token)
+            caller = await self._completions.caller(token)
             source = await self._engine.get(waiting.execution)
-            named = header(target.header, OPERATION_TOKEN_HEADER)
-            outcome = _outcome(source.execution, row, told)
-            self._complete(caller, token, _began(source.execution, row), outcome, self._link(source, row), named)
+            completion = Completion(
+                _outcome(source.execution, row, told),
+                _began(source.execution, row),
+                [self._link(source, row)],
+                header(target.header, OPERATION_TOKEN_HEADER),
+            )
+            self._completions.complete(caller, token, completion)
         except StatusError as error:
             if error.code == Code.UNAVAILABLE:
                 raise
@@ -79,39 +83,6 @@ class Callbacks:
         # No `await` since the caller's side was settled: both sides are in the same commit group.
         self._engine.run(source, lambda tx: self._delivered(tx, waiting))
         return Said(Verdict.WELL)
-
-    async def _caller(self, token: tokens.CallbackToken) -> Resident:
-        """The run that made the call, or the one that goes on where that one was reset.
-
-        Raises:
-            StatusError: NOT_FOUND, if it is not there.
-        """
-        caller = await self._engine.get(token.execution)
-        if caller.execution.info.run_id != token.run_id:
-            raise not_found("the callback token names a run that is not there")
-        while (run_id := caller.execution.info.reset_run_id) and not caller.execution.info.running:
-            info = caller.execution.info
-            caller = await self._engine.find(info.namespace_id, info.workflow_id, run_id)
-        return caller
-
-    def _complete(
-        self,
-        caller: Resident,
-        token: tokens.CallbackToken,
-        began: int,
-        outcome: Outcome,
-        link: Link,
-        operation_token: str,
-    ) -> None:
-        def complete(tx: Transaction) -> None:
-            row = nexus_operation.find(tx.state, token.key, token.request_id)
-            if not row.started_time:
-                # The handler was quicker than its answer, or the answer was lost: the operation starts with its end.
-                nexus_operation.start(tx, row, operation_token, [link], at=began, ended=True)
-                row = nexus_operation.find(tx.state, token.key, token.request_id)
-            _end(tx, row, outcome)
-
-        self._engine.run(caller, complete)
 
     def _link(self, source: Resident, row: callback.Callback) -> Link:
         """To where the run was asked to call back: its start, or the request that was attached to it later."""
@@ -182,23 +153,3 @@ def _of_update(event: HistoryEvent) -> Outcome:
     if outcome.HasField("failure"):
         return Outcome(failed, failure=outcome.failure)
     return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED), result=outcome.success)
-
-
-def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome) -> None:
-    match outcome.status:
-        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-            payloads = outcome.result.payloads if outcome.result is not None else ()
-            # A workflow has one result; an operation's is that, or nothing.
-            nexus_operation.complete(tx, row, payloads[0] if payloads else Payload())
-        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
-            timeout = TimeoutFailureInfo(timeout_type=TimeoutType.TIMEOUT_TYPE_UNSPECIFIED)
-            nexus_operation.fail(
-                tx, row, Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout)
-            )
-        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED:
-            terminated = Failure(message="operation terminated", terminated_failure_info=TerminatedFailureInfo())
-            nexus_operation.fail(tx, row, terminated)
-        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED if outcome.failure is not None:
-            nexus_operation.cancel(tx, row, outcome.failure)
-        case _:
-            nexus_operation.fail(tx, row, outcome.failure or Failure(message="operation failed"))

@@ -6,7 +6,6 @@ handler cannot say now it may be asked again, with the same request id, until th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.common.v1 import Link, Payload
@@ -20,6 +19,7 @@ from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
+from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.settings import Limits
@@ -31,13 +31,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.transaction import Transaction
-
-SYSTEM_CALLBACK_URL = "temporal://system"
-"""Where completions of a worker's operations go: into this backend, by their token."""
-CALLBACK_TOKEN_HEADER = "temporal-callback-token"
-"""Names the operation of the caller, in our own words."""
-OPERATION_TOKEN_HEADER = "nexus-operation-token"
-"""Names the operation at its handler (Nexus specification, "Completing an Operation")."""
+    from nexuskit.backend.nexus.completions import Completions
 
 
 class Succeeded(NamedTuple):
@@ -73,11 +67,11 @@ Answer = Succeeded | Accepted | Failed | Refused
 class Operations:
     """Takes calls to their handlers."""
 
-    def __init__(self, engine: Engine, calls: Calls, lanes: Lanes, key: bytes) -> None:
+    def __init__(self, engine: Engine, calls: Calls, lanes: Lanes, completions: Completions) -> None:
         self._engine = engine
         self._calls = calls
         self._lanes = lanes
-        self._key = key
+        self._completions = completions
 
     async def call(self, waiting: Waiting) -> None:
         """A scheduled operation is to be called, as soon as its turn comes."""
@@ -163,7 +157,7 @@ class Operations:
                 operation=row.operation,
                 request_id=row.request_id,
                 callback=SYSTEM_CALLBACK_URL,
-                callback_header={CALLBACK_TOKEN_HEADER: tokens.sign(token, self._key)},
+                callback_header=self._completions.headers(token),
                 payload=attributes.input if attributes.HasField("input") else None,
                 links=[links.to_nexus(link)],
             ),
@@ -247,8 +241,3 @@ def read_answer(answer: Response | Failure, limits: Limits) -> Answer:
             return Failed(failure)
         case _:
             return Refused(handler_error(HandlerErrorType.INTERNAL, "empty outcome"), retryable=True)
-
-
-def header(headers: Mapping[str, str], wanted: str) -> str:
-    """The value of a header, whose name may be written in any case; empty where there is none."""
-    return next((value for name, value in headers.items() if name.lower() == wanted), "")
