@@ -304,3 +304,8 @@ def test_a_slow_handler_is_told_how_often_and_what_to_do() -> None:
     assert "3 times" in message
     assert "the request timeout of 10 s" in message
     assert "workflow" in message
+
+
+def test_a_type_with_half_a_character_is_a_type_nobody_knows() -> None:
+    sent = NexusFailure(metadata={"type": "nexus.HandlerError"}, details=b'{"type": "\\ud800"}')
+    assert failures.from_nexus(sent).nexus_handler_failure_info.type == "?"

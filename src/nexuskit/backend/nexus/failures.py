@@ -6,6 +6,7 @@ as JSON. Both become Temporal's (temporalio/temporal: common/nexus/failure.go).
 
 from __future__ import annotations
 
+import base64
 import json
 from enum import StrEnum
 from typing import cast
@@ -116,8 +117,10 @@ def from_nexus(failure: NexusFailure) -> Failure:
         result.canceled_failure_info.CopyFrom(CanceledFailureInfo())
     elif kind == "nexus.OperationError":
         result.application_failure_info.CopyFrom(ApplicationFailureInfo(type="OperationError", non_retryable=True))
-    elif kind == "nexus.HandlerError" and (info := _handler_error(failure.details)) is not None:
-        result.nexus_handler_failure_info.CopyFrom(info)
+    elif kind == "nexus.HandlerError" and (fields := _object(failure.details)) is not None:
+        result.nexus_handler_failure_info.CopyFrom(_handler_error(fields))
+        if (attributes := _attributes(fields)) is not None:
+            result.encoded_attributes.CopyFrom(attributes)
     elif failure.metadata or failure.details:
         result = _unread(failure)
     result.message = failure.message
@@ -138,24 +141,38 @@ def _unread(failure: NexusFailure) -> Failure:
     return Failure(application_failure_info=ApplicationFailureInfo(type="NexusFailure", details=details))
 
 
-def _handler_error(details: bytes) -> NexusHandlerFailureInfo | None:
-    """A handler error within another failure, as Nexus writes it; None if it cannot be read."""
+def _object(details: bytes) -> dict[str, object] | None:
+    """A JSON object; None if it is none."""
     try:
         read: object = json.loads(details)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(read, dict):
-        return None
-    fields = cast("dict[str, object]", read)
+    return cast("dict[str, object]", read) if isinstance(read, dict) else None
+
+
+def _handler_error(fields: dict[str, object]) -> NexusHandlerFailureInfo:
+    """A handler error within another failure, as Nexus writes it."""
     behaviors = {
         True: RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE,
         False: RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE,
     }
     behavior = fields.get("retryableOverride")
     return NexusHandlerFailureInfo(
-        type=str(fields.get("type", "")),
+        type=str(fields.get("type", "")).encode("utf-8", "replace").decode(),
         retry_behavior=behaviors[behavior] if isinstance(behavior, bool) else _UNSAID,
     )
+
+
+def _attributes(fields: dict[str, object]) -> Payload | None:
+    """What a codec took out of the message of a handler error; None if there is none, or it cannot be read."""
+    encoded = fields.get("encodedAttributes")
+    if not isinstance(encoded, str):
+        return None
+    try:
+        text = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        return json_format.Parse(text, Payload(), ignore_unknown_fields=True)
+    except (ValueError, json_format.ParseError, RecursionError):
+        return None
 
 
 def _state(details: bytes) -> str:
