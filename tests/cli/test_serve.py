@@ -173,6 +173,7 @@ def test_the_banner_has_the_addresses_and_ends_with_ready() -> None:
         "  HTTP        http://127.0.0.1:2",
         "  database    in memory: nothing is kept",
         "  namespaces  default, orders",
+        "  callers     believed: nobody proves the namespace that a request names",
         "ready",
     ]
 

@@ -140,6 +140,9 @@ Nexus:
 
 - A call to an endpoint that is not registered is an operation that failed, unless the
   [configuration](configuration.md) says otherwise (`unknown_endpoint`); there, the workflow task fails for ever.
+- An endpoint may have a list of callers, in the metadata of its description: a call from another namespace is an
+  operation that failed (UNAUTHORIZED) before a worker sees it; there, the list is kept and does nothing. What is no
+  list of names is refused when it is written.
 - Two endpoints cannot get one name by an update.
 - Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace

@@ -40,17 +40,22 @@ from temporalio.api.update.v1 import Input, Meta, Request
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
 from nexuskit.backend.history import activity, signal, start, task_completion, update, workflow_task
+from nexuskit.backend.history.route import Route
 from nexuskit.backend.history.rules import RULES
 from nexuskit.backend.history.state import Execution, Info, Key
 from nexuskit.backend.history.transaction import Transaction, Verdict
 from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from nexuskit.backend.visibility.search_attributes import INT, KEYWORD
+from nexuskit.identity.allowed_callers import AllowedCallers
 
 T = TypeVar("T")
 
 NOW = 1_000_000 * SECOND
-ENDPOINTS = {"payments": "6b7a2c1e-0000-4000-8000-000000000001"}
+ENDPOINTS = {
+    "payments": Route("6b7a2c1e-0000-4000-8000-000000000001"),
+    "guarded": Route("6b7a2c1e-0000-4000-8000-000000000002", AllowedCallers(frozenset({"somebody-else"}))),
+}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexuskit.backend.clock import Clock
+    from nexuskit.backend.history.route import Route
     from nexuskit.backend.history.transaction import Catalogue, Draw
     from nexuskit.backend.nexus.tasks import NexusTask
     from nexuskit.backend.removal import Run
@@ -60,7 +61,7 @@ class Engine:
         self.draw = draw
         self.store = Store(database, self._lost)
         self.tasks: Matching[Any] = Matching(clock, limits)
-        self.endpoints: Mapping[str, str] = {}
+        self.endpoints: Mapping[str, Route] = {}
         """Name → id of every Nexus endpoint; kept by the registry."""
         self.namespaces: Mapping[str, str] = {}
         """Name → id of every namespace; likewise."""

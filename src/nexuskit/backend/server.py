@@ -196,7 +196,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         await ticket.wait()
         meta |= missing
     nexus_tasks = NexusTasks(engine.tasks, clock, draw)
-    engine.endpoints = endpoints.ids
+    engine.endpoints = endpoints.routes
     engine.namespaces = namespaces.ids
     engine.catalogues = namespaces.by_id
     lanes = Lanes(engine.agenda, clock, engine.limits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 import time
@@ -17,10 +16,6 @@ from nexuskit import __version__, backend
 
 GARBAGE_THRESHOLD = 20_000
 """Objects made and not freed before the collector looks for cycles; Python's own 700 costs a busy server something."""
-GRPC_EXPERIMENTS = "-event_engine_listener"
-"""What gRPC is told about its experiments, unless the user tells it something: that its server polls its sockets by
-itself. The newer way hands each event from one thread to another and costs a tenth of every call.
-"""
 IN_MEMORY = ":memory:"
 """The database that keeps nothing."""
 
@@ -33,7 +28,6 @@ async def run_backend(
     Raises:
         nexuskit.backend.StartError: It cannot start; the message is one plain sentence.
     """
-    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)  # read when its first server is made
     stop = asyncio.Event()
     _on_signals(stop)
     database = default_database() if db is None else db
@@ -78,6 +72,7 @@ def banner(address: str, http_address: str, database: str, namespaces: list[str]
             f"  HTTP        {http_address}",
             f"  database    {kept}",
             f"  namespaces  {names}",
+            "  callers     believed: nobody proves the namespace that a request names",
             "ready",
         ]
     )

@@ -159,6 +159,21 @@ def test_an_unknown_endpoint_is_a_failed_operation_and_the_workflow_goes_on() ->
     assert cause.nexus_handler_failure_info.type == "NOT_FOUND"
 
 
+def test_a_caller_that_is_not_allowed_gets_a_failed_operation_in_the_same_commit() -> None:
+    world = World()
+    world.start()
+    outcome = world.turn(schedule_operation("guarded"))
+    assert outcome.error is None
+    assert world.event_types()[4:] == [
+        "NEXUS_OPERATION_SCHEDULED",
+        "NEXUS_OPERATION_FAILED",
+        "WORKFLOW_TASK_SCHEDULED",
+    ]
+    cause = world.history[5].nexus_operation_failed_event_attributes.failure.cause
+    assert cause.nexus_handler_failure_info.type == "UNAUTHORIZED"
+    assert "may not call endpoint 'guarded'" in cause.message
+
+
 def test_an_unknown_endpoint_fails_the_workflow_task_where_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNKNOWN_ENDPOINT", "fail_task")
     world = World()

@@ -44,12 +44,16 @@ _STARTED = {
 """Attributes of those started events, likewise."""
 
 
-_LAST = frozenset(_STARTED_BEFORE) | {
-    "nexus_operation_completed_event_attributes",
-    "nexus_operation_failed_event_attributes",
-    "nexus_operation_canceled_event_attributes",
-    "nexus_operation_timed_out_event_attributes",
-}
+NEXUS_ENDS = frozenset(
+    {
+        "nexus_operation_completed_event_attributes",
+        "nexus_operation_failed_event_attributes",
+        "nexus_operation_canceled_event_attributes",
+        "nexus_operation_timed_out_event_attributes",
+    }
+)
+"""Attributes of the events that end a Nexus operation."""
+_LAST = frozenset(_STARTED_BEFORE) | NEXUS_ENDS
 """Attributes of the events that end an activity, a child or a Nexus operation: they take their places after all others,
 so that a workflow gets its signals before it can close for what has ended.
 """

@@ -101,14 +101,6 @@ def own_namespace(tx: Transaction, cause: int, command: str, name: str) -> str:
     return name
 
 
-def check_span(cause: int, field: str, length: Duration) -> int:
-    """A timeout must not be negative. Returns it in ns, 0 for unset."""
-    value = span(length)
-    if value < 0:
-        raise CommandError(cause, f"{field} cannot be negative: {value / 1e9:g} s.")
-    return value
-
-
 def check_timeout(cause: int, before: str, length: Duration, *, after: str = "") -> int:
     """A timeout is none that cannot be; the text begins and ends so. Returns it in ns, 0 for unset."""
     if fault(length):

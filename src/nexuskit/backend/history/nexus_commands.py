@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import (
 )
 
 from nexuskit.backend.history import buffer, nexus_operation
-from nexuskit.backend.history.command import CommandError, check_span
+from nexuskit.backend.history.command import CommandError, check_given, check_timeout
 from nexuskit.backend.history.nexus_cancellation import NexusCancellation
 from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.times import duration
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from temporalio.api.command.v1 import Command
 
+    from nexuskit.backend.history.route import Route
     from nexuskit.backend.history.transaction import Transaction
 
 _CAUSE = WorkflowTaskFailedCause
@@ -46,28 +47,22 @@ RESERVED_HEADERS = frozenset(
 `component.nexusoperations.disallowedHeaders`.
 """
 
-_ENDS = (
-    "nexus_operation_completed_event_attributes",
-    "nexus_operation_failed_event_attributes",
-    "nexus_operation_canceled_event_attributes",
-    "nexus_operation_timed_out_event_attributes",
-)
-
 
 def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     """ScheduleNexusOperation: the call is written down, and made as soon as that is on disk."""
+    check_given(_BAD, command)
     attributes = command.schedule_nexus_operation_command_attributes
     prefix = "ScheduleNexusOperationCommandAttributes"
-    endpoint_id = tx.endpoints.get(attributes.endpoint, "")
+    route = tx.endpoints.get(attributes.endpoint)
     for field, value in (("Service", attributes.service), ("Operation", attributes.operation)):
         if not value:
             raise CommandError(_BAD, f"{prefix}.{field} is not set on command.")
         if len(value.encode()) > tx.limits.NEXUS_NAME_LENGTH:
             raise CommandError(_BAD, f"{prefix}.{field} exceeds length limit of {tx.limits.NEXUS_NAME_LENGTH}")
-    if not endpoint_id and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
+    if route is None and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
         raise CommandError(_BAD, f"endpoint {attributes.endpoint!r} not found")
     to_close, to_start, run = (
-        check_span(_BAD, f"{prefix}.{field}", getattr(attributes, proto))
+        check_timeout(_BAD, f"{prefix}.{field} is invalid", getattr(attributes, proto))
         for field, proto in (
             ("ScheduleToCloseTimeout", "schedule_to_close_timeout"),
             ("ScheduleToStartTimeout", "schedule_to_start_timeout"),
@@ -90,7 +85,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED,
         nexus_operation_scheduled_event_attributes=NexusOperationScheduledEventAttributes(
             endpoint=attributes.endpoint,
-            endpoint_id=endpoint_id,
+            endpoint_id=route.id if route is not None else "",
             service=attributes.service,
             operation=attributes.operation,
             input=attributes.input if attributes.HasField("input") else None,
@@ -103,12 +98,25 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         ),
     )
     row = tx.state.of(NexusOperation).get(scheduled_id)
-    if row is not None and not endpoint_id:
-        # The real server fails the workflow task here, for ever, and no workflow can catch that.
-        message = f"endpoint {attributes.endpoint!r} is not registered: no endpoint of that name is in the registry"
-        info = NexusHandlerFailureInfo(type="NOT_FOUND")
-        failure = Failure(message=message, nexus_handler_failure_info=info)
-        nexus_operation.fail(tx, row, failure, at_once=True)
+    refused = _refusal(tx, attributes.endpoint, route)
+    if row is not None and refused is not None:
+        nexus_operation.fail(tx, row, refused, at_once=True)
+
+
+def _refusal(tx: Transaction, endpoint: str, route: Route | None) -> Failure | None:
+    """Why the call is not made; None if it is. The workflow can catch that."""
+    if route is None:
+        # The real server fails the workflow task here, for ever.
+        message = f"endpoint {endpoint!r} is not registered: no endpoint of that name is in the registry"
+        return Failure(message=message, nexus_handler_failure_info=NexusHandlerFailureInfo(type="NOT_FOUND"))
+    if route.allowed.names is None:
+        return None
+    own = tx.state.info.namespace_id
+    caller = next((name for name, id in tx.namespaces.items() if id == own), None)
+    if route.allowed.allows(caller):
+        return None
+    unauthorized = NexusHandlerFailureInfo(type="UNAUTHORIZED")
+    return Failure(message=route.allowed.refusal(endpoint, caller), nexus_handler_failure_info=unauthorized)
 
 
 def _headers(tx: Transaction, given: Mapping[str, str]) -> dict[str, str]:
@@ -131,6 +139,7 @@ def request_cancel(tx: Transaction, command: Command, completed_id: int) -> None
     A workflow cannot know of an end that came while its task ran, so it may ask for what has just ended: then it is
     written down, and nobody is told.
     """
+    check_given(_BAD_CANCEL, command)
     scheduled_id = command.request_cancel_nexus_operation_command_attributes.scheduled_event_id
     pending = tx.state.of(NexusOperation).get(scheduled_id)
     if pending is None and not _has_just_ended(tx, scheduled_id):
@@ -157,6 +166,6 @@ def _has_just_ended(tx: Transaction, scheduled_id: int) -> bool:
     for raw in buffer.waiting(tx.state).events:
         event = HistoryEvent.FromString(raw)
         name = event.WhichOneof("attributes") or ""
-        if name in _ENDS and getattr(event, name).scheduled_event_id == scheduled_id:
+        if name in buffer.NEXUS_ENDS and getattr(event, name).scheduled_event_id == scheduled_id:
             return True
     return False

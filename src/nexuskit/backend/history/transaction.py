@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from temporalio.api.sdk.v1 import UserMetadata
 
     from nexuskit.backend.errors import StatusError
+    from nexuskit.backend.history.route import Route
     from nexuskit.backend.history.state import Execution
 
 
@@ -151,14 +152,14 @@ class Transaction:
         now: int,
         draw: Draw,
         limits: Limits,
-        endpoints: Mapping[str, str] | None = None,
+        endpoints: Mapping[str, Route] | None = None,
         namespaces: Mapping[str, str] | None = None,
         catalogues: Mapping[str, Catalogue] | None = None,
     ) -> None:
         self.rules = rules
         self.limits = limits
         self.catalogues: Mapping[str, Catalogue] = catalogues or {}
-        self.endpoints: Mapping[str, str] = endpoints or {}
+        self.endpoints: Mapping[str, Route] = endpoints or {}
         self.namespaces: Mapping[str, str] = namespaces or {}
         self.successor: Successor | None = None
         self.state = state

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from temporalio.api.nexus.v1 import Endpoint, EndpointSpec
 
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.history.route import Route
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
+from nexuskit.identity.allowed_callers import AllowedCallersError, checked_allowed_callers, read_allowed_callers
 
 if TYPE_CHECKING:
     from nexuskit.backend.namespaces import Namespaces
@@ -34,8 +36,8 @@ class Endpoints:
         self._store = store
         self._namespaces = namespaces
         self._by_id: dict[str, Endpoint] = {}
-        self.ids: dict[str, str] = {}
-        """Name → id of each."""
+        self.routes: dict[str, Route] = {}
+        """Name → what the core knows of each."""
 
     def load(self, bodies: list[tuple[str, bytes]]) -> None:
         """Take what is on disk."""
@@ -63,6 +65,32 @@ class Endpoints:
         """The endpoint of that id; None if there is none."""
         return self._by_id.get(id)
 
+    def refusal(self, endpoint: Endpoint, caller: str | None) -> str:
+        """Why a namespace may not call an endpoint; empty if it may.
+
+        Args:
+            endpoint: which.
+            caller: the name of the namespace; None for a caller that has none, or cannot show it.
+        """
+        allowed = self.routes[endpoint.spec.name].allowed
+        return "" if allowed.allows(caller) else allowed.refusal(endpoint.spec.name, caller)
+
+    def refusal_of_queue(self, namespace: str, queue: str) -> str:
+        """Why a task queue may not be called straight; empty if it may.
+
+        An endpoint that has a list and routes to it would be gone round.
+        """
+        for endpoint in self._by_id.values():
+            worker = endpoint.spec.target.worker
+            if (worker.namespace, worker.task_queue) != (namespace, queue):
+                continue
+            if self.routes[endpoint.spec.name].allowed.names is not None:
+                return (
+                    f"task queue {queue!r} of namespace {namespace!r} may not be called straight: endpoint"
+                    f" {endpoint.spec.name!r} routes to it, and has a list of allowed callers"
+                )
+        return ""
+
     def all(self) -> list[Endpoint]:
         """All of them, by id."""
         return [self._by_id[id] for id in sorted(self._by_id)]
@@ -75,7 +103,7 @@ class Endpoints:
                 FAILED_PRECONDITION for a target namespace that does not exist.
         """
         self._check(spec)
-        if spec.name in self.ids:
+        if spec.name in self.routes:
             raise StatusError(
                 Code.ALREADY_EXISTS, f"error creating Nexus endpoint. Endpoint with name {spec.name} already registered"
             )
@@ -96,7 +124,7 @@ class Endpoints:
         """
         self._check(spec)
         before = self._at(id, version)
-        if self.ids.get(spec.name, id) != id:
+        if spec.name in self.routes and self.routes[spec.name].id != id:
             raise StatusError(
                 Code.ALREADY_EXISTS, f"error updating Nexus endpoint. Endpoint with name {spec.name} already registered"
             )
@@ -148,11 +176,11 @@ class Endpoints:
 
     def _set(self, endpoint: Endpoint) -> None:
         self._by_id[endpoint.id] = endpoint
-        self.ids[endpoint.spec.name] = endpoint.id
+        self.routes[endpoint.spec.name] = Route(endpoint.id, read_allowed_callers(endpoint.spec.description.metadata))
 
     def _forget(self, endpoint: Endpoint) -> None:
         self._by_id.pop(endpoint.id, None)
-        self.ids.pop(endpoint.spec.name, None)
+        self.routes.pop(endpoint.spec.name, None)
 
     def _check(self, spec: EndpointSpec) -> None:
         name = spec.name
@@ -167,6 +195,10 @@ class Endpoints:
             raise invalid_argument(
                 f"description size exceeds limit of {self._limits.ENDPOINT_DESCRIPTION_SIZE}: {size}"
             )
+        try:
+            checked_allowed_callers(spec.description.metadata)
+        except AllowedCallersError as error:
+            raise invalid_argument(f"description of endpoint {name!r}: {error}") from None
         if not spec.target.HasField("worker"):
             raise invalid_argument("empty target variant")
         worker = spec.target.worker

@@ -1,0 +1,1 @@
+"""Who a caller is, and whom an endpoint lets in."""
