@@ -143,6 +143,8 @@ Nexus:
 - An endpoint may have a list of callers, in the metadata of its description: a call from another namespace is an
   operation that failed (UNAUTHORIZED) before a worker sees it; there, the list is kept and does nothing. What is no
   list of names is refused when it is written.
+- An input of the system endpoint (`__temporal_system`) that a signal with start refuses is an operation that failed;
+  there, some of these fail the workflow task for ever. What it answers always says that it is the system's.
 - Two endpoints cannot get one name by an update.
 - Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace

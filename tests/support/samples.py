@@ -141,6 +141,18 @@ class Basket:
         return self._touched
 
 
+@workflow.defn
+class FillBasket:
+    """Signals a basket of its own namespace, and starts it where there is none."""
+
+    @workflow.run
+    async def run(self, basket: str, queue: str) -> str:
+        handle = await workflow.signal_with_start_workflow(
+            Basket.run, id=basket, task_queue=queue, signal=Basket.signal
+        )
+        return handle.run_id or ""
+
+
 @nexusrpc.handler.service_handler(service=Payments)
 class PaymentsHandler:
     """The handlers of the payments team."""
@@ -346,6 +358,7 @@ WORKFLOWS = [
     ProcessPayment,
     Hold,
     Basket,
+    FillBasket,
     CallOff,
     TouchBasket,
     Misbehave,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from nexuskit.backend.engine import Engine
 from nexuskit.backend.errors import StartError, StatusError
 from nexuskit.backend.frontend.grpc_server import start_grpc
 from nexuskit.backend.frontend.http_server import HttpServer
+from nexuskit.backend.frontend.system_operations import start_system_operation
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.nexus_cancellation import NexusCancellation
 from nexuskit.backend.history.nexus_operation import NexusOperation
@@ -202,18 +204,8 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     lanes = Lanes(engine.agenda, clock, engine.limits)
     calls = Calls(namespaces, endpoints, nexus_tasks, clock, engine.limits)
     completions = Completions(engine, meta["callback_key"])
-    nexus_effects = {
-        NexusOperation.kind: Operations(engine, calls, lanes, completions).call,
-        NexusCancellation.kind: Cancellations(engine, calls, lanes).call,
-        Callback.kind: Callbacks(engine, namespaces, lanes, completions).deliver,
-    }
-    engine.agenda.effects |= nexus_effects
-    engine.agenda.at_once |= dict.fromkeys(nexus_effects, engine.limits.NEXUS_LOADS_IN_FLIGHT)
-    engine.agenda.effects |= transfers.effects(engine)
-    engine.resume(everything.entries, everything.last_execution)
     remover = Remover(engine, namespaces, task_queues)
-    remover.wake()
-    return Services(
+    services = Services(
         version=nexuskit.__version__,
         cluster_id=meta["cluster_id"].decode(),
         started=clock.now(),
@@ -229,6 +221,19 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         workers=Workers(clock, engine.limits),
         remover=remover,
     )
+    nexus_effects = {
+        NexusOperation.kind: Operations(
+            engine, calls, lanes, completions, functools.partial(start_system_operation, services)
+        ).call,
+        NexusCancellation.kind: Cancellations(engine, calls, lanes).call,
+        Callback.kind: Callbacks(engine, namespaces, lanes, completions).deliver,
+    }
+    engine.agenda.effects |= nexus_effects
+    engine.agenda.at_once |= dict.fromkeys(nexus_effects, engine.limits.NEXUS_LOADS_IN_FLIGHT)
+    engine.agenda.effects |= transfers.effects(engine)
+    engine.resume(everything.entries, everything.last_execution)
+    remover.wake()
+    return services
 
 
 async def _add_namespace(services: Services, name: str) -> None:

@@ -12,16 +12,17 @@ from temporalio.api.history.v1 import (
     NexusOperationScheduledEventAttributes,
 )
 
-from nexuskit.backend.history import buffer, nexus_operation
+from nexuskit.backend.history import buffer, nexus_operation, system_endpoint
 from nexuskit.backend.history.command import CommandError, check_given, check_timeout
 from nexuskit.backend.history.nexus_cancellation import NexusCancellation
 from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.history.system_endpoint import SYSTEM_ENDPOINT
 from nexuskit.backend.times import duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from temporalio.api.command.v1 import Command
+    from temporalio.api.command.v1 import Command, ScheduleNexusOperationCommandAttributes
 
     from nexuskit.backend.history.route import Route
     from nexuskit.backend.history.transaction import Transaction
@@ -53,13 +54,16 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
     check_given(_BAD, command)
     attributes = command.schedule_nexus_operation_command_attributes
     prefix = "ScheduleNexusOperationCommandAttributes"
+    system = attributes.endpoint == SYSTEM_ENDPOINT
     route = tx.endpoints.get(attributes.endpoint)
     for field, value in (("Service", attributes.service), ("Operation", attributes.operation)):
         if not value:
             raise CommandError(_BAD, f"{prefix}.{field} is not set on command.")
         if len(value.encode()) > tx.limits.NEXUS_NAME_LENGTH:
             raise CommandError(_BAD, f"{prefix}.{field} exceeds length limit of {tx.limits.NEXUS_NAME_LENGTH}")
-    if route is None and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
+    if system:
+        _check_system_call(tx, attributes)
+    elif route is None and str(tx.limits.UNKNOWN_ENDPOINT) == "fail_task":
         raise CommandError(_BAD, f"endpoint {attributes.endpoint!r} not found")
     to_close, to_start, run = (
         check_timeout(_BAD, f"{prefix}.{field} is invalid", getattr(attributes, proto))
@@ -70,7 +74,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         )
     )
     size = attributes.input.ByteSize()
-    if size > tx.limits.PAYLOAD_SIZE:
+    if size > tx.limits.PAYLOAD_SIZE and not system:  # what is in there has limits of its own
         message = f"{prefix}.Input exceeds size limit: {size} bytes, at most {tx.limits.PAYLOAD_SIZE}"
         raise CommandError(_BAD, message, terminate=True)
     headers = _headers(tx, attributes.nexus_header)
@@ -98,7 +102,7 @@ def schedule(tx: Transaction, command: Command, completed_id: int) -> None:
         ),
     )
     row = tx.state.of(NexusOperation).get(scheduled_id)
-    refused = _refusal(tx, attributes.endpoint, route)
+    refused = None if system else _refusal(tx, attributes.endpoint, route)
     if row is not None and refused is not None:
         nexus_operation.fail(tx, row, refused, at_once=True)
 
@@ -111,12 +115,27 @@ def _refusal(tx: Transaction, endpoint: str, route: Route | None) -> Failure | N
         return Failure(message=message, nexus_handler_failure_info=NexusHandlerFailureInfo(type="NOT_FOUND"))
     if route.allowed.names is None:
         return None
-    own = tx.state.info.namespace_id
-    caller = next((name for name, id in tx.namespaces.items() if id == own), None)
+    caller = _own_name(tx)
     if route.allowed.allows(caller):
         return None
     unauthorized = NexusHandlerFailureInfo(type="UNAUTHORIZED")
     return Failure(message=route.allowed.refusal(endpoint, caller), nexus_handler_failure_info=unauthorized)
+
+
+def _own_name(tx: Transaction) -> str | None:
+    """The name of the workflow's own namespace; None if that is deleted."""
+    own = tx.state.info.namespace_id
+    return next((name for name, id in tx.namespaces.items() if id == own), None)
+
+
+def _check_system_call(tx: Transaction, attributes: ScheduleNexusOperationCommandAttributes) -> None:
+    if attributes.nexus_header:
+        field = "ScheduleNexusOperationCommandAttributes.NexusHeader"
+        raise CommandError(_BAD, f"{field} must be empty when using {SYSTEM_ENDPOINT} endpoint")
+    try:
+        system_endpoint.read(attributes.service, attributes.operation, attributes.input, _own_name(tx) or "")
+    except system_endpoint.SystemCallError as error:
+        raise CommandError(_BAD, str(error)) from None
 
 
 def _headers(tx: Transaction, given: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ handler cannot say now it may be asked again, with the same request id, until th
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.common.v1 import Link, Payload
@@ -17,6 +18,7 @@ from nexuskit.backend import tokens
 from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.history.system_endpoint import SYSTEM_ENDPOINT
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
 from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
@@ -64,14 +66,40 @@ class Refused(NamedTuple):
 Answer = Succeeded | Accepted | Failed | Refused
 
 
+class SystemCall(NamedTuple):
+    """A call of the system endpoint.
+
+    Attributes:
+        namespace: the caller's name.
+        service, operation, input: as it was scheduled.
+        request_id: of the operation.
+        link: to where it was scheduled.
+    """
+
+    namespace: str
+    service: str
+    operation: str
+    input: Payload
+    request_id: str
+    link: Link
+
+
 class Operations:
     """Takes calls to their handlers."""
 
-    def __init__(self, engine: Engine, calls: Calls, lanes: Lanes, completions: Completions) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        calls: Calls,
+        lanes: Lanes,
+        completions: Completions,
+        system: Callable[[SystemCall], Awaitable[Answer]],
+    ) -> None:
         self._engine = engine
         self._calls = calls
         self._lanes = lanes
         self._completions = completions
+        self._system = system
 
     async def call(self, waiting: Waiting) -> None:
         """A scheduled operation is to be called, as soon as its turn comes."""
@@ -94,6 +122,8 @@ class Operations:
             kind = min(ends)[1]
             self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
             return NOTHING_SAID
+        if row.endpoint == SYSTEM_ENDPOINT:
+            return await self._system_call(resident, row, waiting)
         target = self._calls.target(row.endpoint_id)
         if isinstance(target, Failure):
             refused = Refused(target, retryable=False)
@@ -106,6 +136,30 @@ class Operations:
         request = self._request(resident, row, event, target, now, until)
         reply = await self._calls.ask(target, request, until, lambda: self._waits(waiting))
         return await self._answered(waiting, target, reply, until - now)
+
+    async def _system_call(self, resident: Resident, row: NexusOperation, waiting: Waiting) -> Said:
+        """A call of the backend itself, which is always there."""
+        event = await self._engine.event(resident, row.scheduled_id)
+        given = event.nexus_operation_scheduled_event_attributes.input
+        namespace = self._calls.namespace(resident.execution.info.namespace_id)
+        link = Link(workflow_event=self._link(resident, row))
+        call = SystemCall(namespace, row.service, row.operation, given, row.request_id, link)
+        answer = await self._system(call)
+        resident = await self._engine.get(waiting.execution)
+        self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
+        return NOTHING_SAID
+
+    def _link(self, resident: Resident, row: NexusOperation) -> Link.WorkflowEvent:
+        """To where the operation was scheduled."""
+        info = resident.execution.info
+        return Link.WorkflowEvent(
+            namespace=self._calls.namespace(info.namespace_id),
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            event_ref=Link.WorkflowEvent.EventReference(
+                event_id=row.scheduled_id, event_type=EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED
+            ),
+        )
 
     def _waits(self, waiting: Waiting) -> bool:
         """Whether the operation still waits for that attempt, as far as is known without reading the disk."""
@@ -139,14 +193,6 @@ class Operations:
         token = tokens.CallbackToken(
             resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.request_id
         )
-        link = Link.WorkflowEvent(
-            namespace=self._calls.namespace(info.namespace_id),
-            workflow_id=info.workflow_id,
-            run_id=info.run_id,
-            event_ref=Link.WorkflowEvent.EventReference(
-                event_id=row.scheduled_id, event_type=EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED
-            ),
-        )
         return Request(
             header=headers,
             scheduled_time=timestamp(now),
@@ -159,7 +205,7 @@ class Operations:
                 callback=SYSTEM_CALLBACK_URL,
                 callback_header=self._completions.headers(token),
                 payload=attributes.input if attributes.HasField("input") else None,
-                links=[links.to_nexus(link)],
+                links=[links.to_nexus(self._link(resident, row))],
             ),
         )
 
