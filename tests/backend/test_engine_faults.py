@@ -323,7 +323,7 @@ async def test_endpoints_are_as_they_were_before_changes_that_could_not_be_writt
     endpoints.create(spec("renamed"), ID + "1", NOW)
     _, ticket = endpoints.create(spec("deleted"), ID + "2", NOW)
     await ticket.wait()
-    before, ids = endpoints.all(), dict(endpoints.ids)
+    before, routes = endpoints.all(), dict(endpoints.routes)
 
     def change_everything() -> Ticket:
         endpoints.update(ID + "1", 1, spec("other"), NOW)
@@ -335,7 +335,7 @@ async def test_endpoints_are_as_they_were_before_changes_that_could_not_be_writt
 
     await fails(backend, change_everything)
     assert endpoints.all() == before
-    assert endpoints.ids == ids
+    assert endpoints.routes == routes
     await change_everything().wait()
-    assert endpoints.ids == {"renamed": ID + "1"}
+    assert endpoints.routes == {"renamed": ID + "1"}
     assert endpoints.get(ID + "1").version == 3
