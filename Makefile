@@ -24,7 +24,7 @@ slow: $(DEV)  ## the tests marked slow
 	@$(BIN)/python -m pytest -q -m "slow and not soak" $(ARGS)
 
 soak: $(DEV)  ## the tests marked soak, and 100 rounds of the crash tests
-	@NEXUSKIT_CRASH_ROUNDS=$${NEXUSKIT_CRASH_ROUNDS:-100} $(BIN)/python -m pytest -q -m "slow or soak" -k "soak or crash" $(ARGS)
+	@NEXUSKIT_CRASH_ROUNDS=$${NEXUSKIT_CRASH_ROUNDS:-100} $(BIN)/python -m pytest -q -k "soak or crash" $(ARGS)
 
 real: $(DEV)  ## the behaviour tests against a real Temporal server (NEXUSKIT_TEMPORAL=host:port, or its program on PATH)
 	@$(BIN)/python -m pytest -q tests/backend --server real -m "not soak" $(ARGS)

@@ -1,0 +1,114 @@
+"""SIGKILL while operations of every kind are in flight: each of them ends with exactly one outcome, and the right one.
+
+NEXUSKIT_CRASH_ROUNDS and NEXUSKIT_CRASH_SEED as in `test_crash`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from tests.backend.test_crash import (
+    CALLERS,
+    ENDPOINT,
+    HANDLERS,
+    backend,  # noqa: F401, a fixture
+    connected,
+    dice,  # noqa: F401, a fixture
+    restart,
+)
+from tests.support.backend_process import BackendProcess
+from tests.support.crash_samples import KINDS, LOST_AFTER, Held, Pay, PaymentsHandler, PlaceMany, charge
+from tests.support.values import event_names
+
+CALLING = 8
+"""Workflows that call."""
+TIMES = 5
+"""How often each calls each operation: 200 operations are in flight together."""
+KILLS = 3
+
+ENDS = {
+    "NEXUS_OPERATION_COMPLETED": "completed",
+    "NEXUS_OPERATION_FAILED": "failed",
+    "NEXUS_OPERATION_CANCELED": "canceled",
+    "NEXUS_OPERATION_TIMED_OUT": "timed_out",
+}
+RIGHT = {
+    "quote": "NEXUS_OPERATION_COMPLETED",
+    "decline": "NEXUS_OPERATION_FAILED",
+    "stumble": "NEXUS_OPERATION_COMPLETED",
+    "pay": "NEXUS_OPERATION_COMPLETED",
+    "hold": "NEXUS_OPERATION_CANCELED",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_each_of_200_operations_has_one_outcome_however_often_the_backend_dies(
+    backend: BackendProcess,  # noqa: F811
+    dice: random.Random,  # noqa: F811
+) -> None:
+    async with connected(backend) as raw:
+        await raw.payments.create_endpoint(ENDPOINT, HANDLERS)
+    orders = await Client.connect(backend.address, namespace=CALLERS)
+    payments = await Client.connect(backend.address, namespace=HANDLERS)
+    callers = Worker(orders, task_queue=CALLERS, workflows=[PlaceMany])
+    handlers = Worker(
+        payments,
+        task_queue=HANDLERS,
+        workflows=[Pay, Held],
+        activities=[charge],
+        nexus_service_handlers=[PaymentsHandler()],
+    )
+    names = [f"{dice.getrandbits(32):08x}-{number}" for number in range(CALLING)]
+    async with callers, handlers:
+        handles = [
+            await orders.start_workflow(
+                PlaceMany.run, args=[ENDPOINT, name, TIMES], id=name, task_queue=CALLERS, task_timeout=LOST_AFTER
+            )
+            for name in names
+        ]
+        for _ in range(KILLS):
+            await asyncio.sleep(dice.uniform(0.05, 1))
+            await restart(backend)
+        async with asyncio.timeout(120):
+            answers = await asyncio.gather(*(handle.result() for handle in handles))
+    for name, outcomes in zip(names, answers, strict=True):
+        assert outcomes == {each: told(each) for each in outcomes}
+        assert len(outcomes) == TIMES * len(KINDS)
+        await check_once(backend, name)
+    for query in ("WorkflowType = 'Pay'", "WorkflowType = 'Held'"):
+        status = "Completed" if "Pay" in query else "Canceled"
+        for condition in (query, f"{query} AND ExecutionStatus = '{status}'"):
+            assert (await payments.count_workflows(condition)).count == CALLING * TIMES
+
+
+def told(name: str) -> str:
+    """What the caller's code is told of an operation."""
+    kind = name.partition("-")[0]
+    texts = {"quote": "quote of", "stumble": "second try of", "pay": "receipt of"}
+    errors = {"decline": "ApplicationError", "hold": "CancelledError"}
+    return errors.get(kind) or f"{texts[kind]} {name}"
+
+
+async def check_once(process: BackendProcess, caller: str) -> None:
+    """Each operation ends once in its caller's history, as it should."""
+    async with connected(process) as raw:
+        history = await raw.orders.history(caller)
+        assert [event.event_id for event in history] == list(range(1, len(history) + 1))
+        scheduled: dict[int, str] = {}
+        ended: Counter[int] = Counter()
+        for event, name in zip(history, event_names(history), strict=True):
+            if name == "NEXUS_OPERATION_SCHEDULED":
+                scheduled[event.event_id] = event.nexus_operation_scheduled_event_attributes.operation
+            elif name in ENDS:
+                attributes = getattr(event, f"nexus_operation_{ENDS[name]}_event_attributes")
+                ended[attributes.scheduled_event_id] += 1
+                assert name == RIGHT[scheduled[attributes.scheduled_event_id]]
+        assert ended == Counter(scheduled.keys())
+        assert Counter(scheduled.values()) == dict.fromkeys(KINDS, TIMES)
