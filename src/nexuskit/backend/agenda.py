@@ -147,11 +147,15 @@ class Agenda:
         """Carry it out, or let it wait its turn."""
         kind = waiting.kind
         limit = self.at_once.get(kind)
-        if limit is not None and self._running[kind] >= limit:
+        if limit is None:
+            work = self.carry_out(effect, waiting)
+        elif self._running[kind] < limit:
+            self._running[kind] += 1
+            work = self._next(effect, waiting)
+        else:
             self._lines.setdefault(kind, deque()).append(waiting)
             return
-        self._running[kind] += 1
-        self.spawn(self._next(effect, waiting), f"{kind} {waiting.key} of execution {waiting.execution}")
+        self.spawn(work, f"{kind} {waiting.key} of execution {waiting.execution}")
 
     async def _next(self, effect: Effect, waiting: Waiting) -> None:
         try:
