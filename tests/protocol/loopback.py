@@ -67,6 +67,8 @@ class Scripted:
         self.answers = list(answers)
         self.requests: list[HttpRequest] = []
         self.callers: list[tuple[str, int]] = []
+        self.came = asyncio.Event()
+        """Set once somebody has asked."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
@@ -77,4 +79,5 @@ class Scripted:
                 break
         self.callers.append(tuple(scope["client"]))
         self.requests.append(http_request(scope, body))
+        self.came.set()
         await respond(send, self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])

@@ -172,3 +172,34 @@ def test_an_address_that_is_kept_for_something_or_hides_another_is_not_public(ad
 def test_a_pattern_that_could_never_fit_is_none(pattern: str) -> None:
     with pytest.raises(ValueError, match="list those themselves"):
         AllowList([pattern])
+
+
+@pytest.mark.parametrize(
+    ("url", "destination", "pattern"),
+    [
+        ("https://A.example/nexus?a=b#c", https("a.example"), "a.example:443"),
+        ("https://a.example.:8443", https("a.example", 8443), "a.example:8443"),
+        ("http://a.example", Destination("http", "a.example", 80), "http://a.example:80"),
+        ("http://127.0.0.1:1", Destination("http", "127.0.0.1", 1), "http://127.0.0.1:1"),
+        ("https://[FD00::1]/", https("fd00::1"), "[fd00::1]:443"),
+    ],
+)
+def test_where_a_url_leads_and_the_pattern_that_names_it(url: str, destination: Destination, pattern: str) -> None:
+    found = Destination.of(url)
+    assert (found, found.pattern) == (destination, pattern)
+    AllowList([pattern]).check(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "a.example", "ftp://a.example", "https://", "https://:443", "https://a.example:0", "https://a.example:65536",
+        "https://me@a.example", "https://me:secret@a.example", "https://@a.example", "https://[fe80::1%25eth0]/",
+        "https://a%2eexample", "https://a .example", "https://\u00e4.example", "https://a.example\\@10.0.0.1", "https://.",
+        "https://a.example\n",
+    ],
+)  # fmt: skip
+def test_what_requests_cannot_go_to_is_no_destination(url: str) -> None:
+    with pytest.raises(DestinationRefusedError) as refused:
+        Destination.of(url)
+    assert "secret" not in str(refused.value)

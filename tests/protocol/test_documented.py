@@ -25,6 +25,7 @@ BEYOND = {
     "ResponseTooLargeError",
     "SerializerError",
     "TransportError",
+    "certificates",
     "exchange",
     "guarded_client",
     "resolve",

@@ -21,8 +21,10 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from nexuskit.protocol.errors import DestinationRefusedError
+from nexuskit.protocol.paths import is_http_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +60,26 @@ class Destination:
     """A name in lower case, or an address without brackets."""
     port: int
     """The port, with the scheme's default filled in."""
+
+    @classmethod
+    def of(cls, url: str) -> Destination:
+        """Where a request to a URL goes.
+
+        Raises:
+            DestinationRefusedError: requests cannot go there: it has another scheme, no host, a user, or is no URL.
+        """
+        if not is_http_url(url):
+            raise DestinationRefusedError("requests go to URLs of printable ASCII with scheme http or https and a host")
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".")
+        if not host or "%" in host or "@" in parts.netloc:
+            raise DestinationRefusedError("requests go to names and addresses without a %, and without a user in them")
+        return cls(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80))
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of an allow-list that lets requests go there and nowhere else."""
+        return str(self).removeprefix("https://")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -158,6 +158,8 @@ def unsuccessful_response(response: HttpResponse) -> HandlerError | UnexpectedRe
     error = None if failure is None else error_from_failure(failure)
     if response.status not in TYPE_BY_STATUS:
         told = "" if failure is None else f": {failure.message}"
+        if 300 <= response.status < 400:
+            told += "; redirects are not followed"
         return UnexpectedResponseError(
             f"expected an answer of the Nexus specification, but got status {response.status}{told}",
             status=response.status,

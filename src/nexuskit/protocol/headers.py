@@ -29,6 +29,7 @@ __all__ = [
     "check_token",
     "content_fields",
     "is_json",
+    "is_reserved",
     "media_type",
     "read_fields",
 ]
@@ -145,6 +146,14 @@ def check_header(name: str, value: str) -> None:
         )
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a header field, its name in lower case, belongs to the connection, the content or the protocol.
+
+    Whoever passes on fields that somebody else set, such as a callback's, leaves these out: the message has its own.
+    """
+    return name in CONNECTION_FIELDS or name in PROTOCOL_FIELDS or name.startswith(CONTENT_PREFIX)
+
+
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Header fields that a caller gives along, with their names in lower case.
 
@@ -157,7 +166,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for given, value in headers.items():
         check_header(given, value)
         name = given.lower()
-        if name in CONNECTION_FIELDS or name in PROTOCOL_FIELDS or name.startswith((CONTENT_PREFIX, CALLBACK_PREFIX)):
+        if is_reserved(name) or name.startswith(CALLBACK_PREFIX):
             raise LocalProtocolError(f"header field {given} has a meaning of its own; set what it means, not the field")
         checked[name] = value
     return checked
@@ -178,7 +187,7 @@ def check_callback_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for given, value in headers.items():
         check_header(given, value)
         name = given.lower()
-        if name in CONNECTION_FIELDS or name in PROTOCOL_FIELDS or name.startswith(CONTENT_PREFIX):
+        if is_reserved(name):
             raise LocalProtocolError(f"a completion has its own header field {given}; a callback cannot set it")
         checked[name] = value
     return checked
