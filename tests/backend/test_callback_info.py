@@ -21,10 +21,10 @@ REASON = "The circuit breaker is open."
 
 
 class OpenLanes:
-    """The lane of one URL is held up."""
+    """The lane of one host is held up."""
 
     def blocked(self, place: Place) -> str:
-        return REASON if place == Place("callback", "ns", URL) else ""
+        return REASON if place == Place("callback", "ns", "https://elsewhere.example:443") else ""
 
 
 def shown(state: State, ready: int = 0, url: str = URL) -> CallbackInfo:

@@ -28,8 +28,8 @@ def refused(document: Any) -> str:
 
 
 def test_without_one_the_constants_hold() -> None:
-    assert configured(None) is DEFAULTS
-    assert configured({}).HISTORY_EVENTS == limits.HISTORY_EVENTS
+    assert configured(None).limits is DEFAULTS
+    assert configured({}).limits.HISTORY_EVENTS == limits.HISTORY_EVENTS
 
 
 def test_numbers_sizes_times_and_factors() -> None:
@@ -44,7 +44,7 @@ def test_numbers_sizes_times_and_factors() -> None:
                 "activity_retry_coefficient": 3,
             }
         }
-    )
+    ).limits
     assert (made.HISTORY_EVENTS, made.PAYLOAD_SIZE, made.MEMO_SIZE) == (100, 1536 * 1024, 1000)
     assert (made.LONG_POLL, made.RETENTION_DEFAULT) == (SECOND // 2, 48 * HOUR)
     assert made.ACTIVITY_RETRY_COEFFICIENT == 3.0
@@ -54,7 +54,7 @@ def test_numbers_sizes_times_and_factors() -> None:
 
 
 def test_limits_of_grpc_fit_into_its_numbers() -> None:
-    assert configured({"limits": {"grpc_calls_waiting": 5}}).GRPC_CALLS_WAITING == 5
+    assert configured({"limits": {"grpc_calls_waiting": 5}}).limits.GRPC_CALLS_WAITING == 5
     assert "more than anybody has" not in refused({"limits": {"grpc_calls_waiting": "5 s"}})
     assert "no more than anybody has" in refused({"limits": {"grpc_message_size": 2**31}})
 
@@ -63,7 +63,7 @@ def test_every_limit_can_be_set() -> None:
     for name in settable():
         default = getattr(limits, name)
         value = f"{default // 1_000_000} ms" if kind(name) is Kind.TIME else default
-        assert getattr(configured({"limits": {name.lower(): value}}), name) == default, name
+        assert getattr(configured({"limits": {name.lower(): value}}).limits, name) == default, name
     names = {name for name in vars(limits) if name.isupper()} - {*vars(times), "UNKNOWN_ENDPOINT"}
     assert {*settable(), *FIXED} == names
 
@@ -92,6 +92,15 @@ def test_every_limit_can_be_set() -> None:
             "limits.retention_min must not be more than limits.retention_default.",
         ),
         ({"unknown_endpoint": "panic"}, "unknown_endpoint must be 'fail_operation' or 'fail_task', not 'panic'."),
+        ({"outbond": {}}, "has an unknown key 'outbond'; did you mean 'outbound'?"),
+        ({"outbound": []}, "'outbound' must be a table, [outbound]."),
+        ({"outbound": {"alow": []}}, "[outbound] has an unknown key 'alow'; did you mean 'allow'?"),
+        ({"outbound": {"zzz": 1}}, "there are allow, public_url, ca_file."),
+        ({"outbound": {"allow": "a.example:443"}}, "outbound.allow must be a list of texts, not 'a.example:443'."),
+        ({"outbound": {"allow": ["a.example"]}}, "'a.example': no host and port"),
+        ({"outbound": {"public_url": "orders.example"}}, "outbound.public_url must be a URL"),
+        ({"outbound": {"public_url": "https://orders.example/?x"}}, "outbound.public_url must be a URL"),
+        ({"outbound": {"ca_file": 5}}, "outbound.ca_file must be a path, not 5."),
         ({"unknown_endpont": "fail_task"}, "unknown key 'unknown_endpont'; did you mean 'unknown_endpoint'?"),
     ],
 )
@@ -101,12 +110,31 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(document: Any, told: str
     assert "\n" not in message
 
 
+def test_where_requests_may_go() -> None:
+    nowhere = configured(None).outbound
+    assert (nowhere.allow.patterns, nowhere.public_url, nowhere.ca_file) == ((), "", "")
+    made = configured(
+        {"outbound": {"allow": ["a.example:443"], "public_url": "https://orders.example/nx/", "ca_file": "ca.pem"}}
+    ).outbound
+    assert (made.allow.patterns, made.public_url) == (("a.example:443",), "https://orders.example/nx")
+    assert made.ca_file == "ca.pem"
+
+
+async def test_authorities_that_cannot_be_read_are_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("none.pem", "empty.pem"):
+        outbound = {"allow": ["a.example:443"], "ca_file": str(tmp_path / name)}
+        with pytest.raises(StartError, match=f"{name} cannot be read"):
+            async with serve(config={"outbound": outbound}):
+                pass
+
+
 def test_a_file_that_cannot_be_read_or_is_no_toml_is_refused(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refused(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("[limits\n")
     assert "is no TOML" in refused(tmp_path / "bad.toml")
     (tmp_path / "good.toml").write_text('[limits]\nlong_poll = "5 s"\n')
-    assert configured(tmp_path / "good.toml").LONG_POLL == 5 * SECOND
+    assert configured(tmp_path / "good.toml").limits.LONG_POLL == 5 * SECOND
 
 
 async def test_two_backends_in_one_process_have_limits_of_their_own() -> None:

@@ -64,16 +64,49 @@ async def test_metadata_of_the_description_is_kept_whatever_it_says(
     assert (await get(orders, created.id)).spec.description == description
 
 
-@pytest.mark.usefixtures("embedded_only")
-async def test_an_endpoint_that_routes_to_a_url_is_unimplemented_and_named(
-    orders: Namespace, unique: Callable[[str], str]
+def external_spec(name: str, url: str) -> EndpointSpec:
+    return EndpointSpec(name=name, target=EndpointTarget(external=EndpointTarget.External(url=url)))
+
+
+async def test_an_endpoint_may_route_to_a_url(orders: Namespace, unique: Callable[[str], str]) -> None:
+    base = "https://payments.example.com/"
+    spec = external_spec(unique("endpoint"), base + "n" * (4096 - len(base)))
+    made = await create(orders, spec)
+    found = await orders.operator.GetNexusEndpoint(GetNexusEndpointRequest(id=made.id))
+    assert found.endpoint.spec == spec
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("", "empty target URL"),
+        ("https://payments.example.com/" + "n" * 4096, "target URL length exceeds limit of 4096"),
+        ("ftp://payments.example.com", 'invalid target URL scheme: "ftp", expected http or https'),
+        ("payments.example.com/nexus", 'invalid target URL scheme: "", expected http or https'),
+        ("https://[payments", "invalid target URL"),
+    ],
+    ids=["empty", "too long", "another scheme", "no scheme", "no URL"],
+)
+async def test_a_url_that_is_none_is_refused(
+    orders: Namespace, unique: Callable[[str], str], url: str, told: str
 ) -> None:
-    external = EndpointTarget.External(url="https://payments.example.com/nexus")
-    refused = await refusal(
-        create(orders, EndpointSpec(name=unique("endpoint"), target=EndpointTarget(external=external)))
-    )
-    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
-    assert "external" in refused.message
+    refused = await refusal(create(orders, external_spec(unique("endpoint"), url)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert told in refused.message
+
+
+@pytest.mark.usefixtures("embedded_only")
+@pytest.mark.parametrize(
+    "url", ["https://", "https://me:secret@payments.example.com", "https://p.example/?a=1", "https://p.example/#a"]
+)
+async def test_a_url_that_no_call_could_go_to_is_refused(
+    orders: Namespace, unique: Callable[[str], str], url: str
+) -> None:
+    """A real server takes them, and fails at each call."""
+    refused = await refusal(create(orders, external_spec(unique("endpoint"), url)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "invalid target URL" in refused.message
+    assert "secret" not in refused.message
 
 
 async def test_a_name_that_is_taken_is_refused(orders: Namespace, unique: Callable[[str], str]) -> None:

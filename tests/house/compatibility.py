@@ -20,8 +20,6 @@ from tests.house.fields import reachable
 from tests.house.tree import ROOT
 
 MISSING: Mapping[str, str] = {
-    "CreateNexusEndpoint": "external targets",
-    "UpdateNexusEndpoint": "external targets",
     "ResetWorkflowExecution": "post-reset operations other than signals",
     "PauseActivityExecution": "an activity that stands alone; off on a real server too, unless it is turned on",
     "ResetActivityExecution": "an activity that stands alone",
@@ -152,6 +150,12 @@ Nexus:
 - Names of services and operations may hold slashes; there, such a call is NOT_FOUND.
 - A call that no worker is there for is not made until one polls, which ends its pause; nobody's absence opens a circuit
   breaker. There, each attempt waits for a worker, times out, and counts as a failure of the destination.
+- Calls of endpoints with a URL go only where the [configuration](configuration.md) says, as callbacks by HTTP do, and
+  redirects are not followed; there, they go anywhere, and follow. A URL with a user, a query or a fragment, or without
+  a host, is refused; there, it is taken, and fails at each call.
+- An answer by HTTP of more than 2 MiB fails the operation, and ends a callback; there, it is asked for again for ever.
+- Header fields that came with a callback never replace those that say how the operation ended; there, they do.
+- A callback by HTTP that waits for a circuit breaker is shown as blocked; there, it is not.
 - An update that would have more than 32 callbacks is refused; there, its acceptance fails the workflow task.
 - What is blocked by a circuit breaker says whose failures opened it; there, only that it is open.
 - From the second time on that a handler took a call and did not answer in time, the failure says what to do about it.

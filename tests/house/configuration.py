@@ -9,15 +9,19 @@ from itertools import pairwise
 from pathlib import Path
 
 from nexuskit.backend import limits
-from nexuskit.backend.configuration import CHOICES, FIXED, SIZES, SPANS, Kind, kind, settable
+from nexuskit.backend.configuration import CHOICES, FIXED, OUTBOUND, SIZES, SPANS, Kind, kind, settable
 
 HEAD = """# Configuration
 
-`nexus serve --config FILE` reads limits other than the defaults from a TOML file; `nexuskit.backend.serve(config=...)`
-takes the file, or what would be in it.
+`nexus serve --config FILE` reads limits other than the defaults, and where requests may go, from a TOML file;
+`nexuskit.backend.serve(config=...)` takes the file, or what would be in it.
 
 ```toml
 unknown_endpoint = "fail_task"
+
+[outbound]
+allow = ["payments.example.com:443", "http://hooks.example.com:8080"]
+public_url = "https://orders.example.com"
 
 [limits]
 history_events = 10_000       # a number
@@ -30,11 +34,21 @@ code 2. This page is made by `python -m tests.house.configuration docs/configura
 """
 
 
+OUTBOUND_HEAD = """An endpoint may route to a URL, and whoever starts a workflow, an update or an activity may name
+one that is to be told its end. Such requests go where this list says and nowhere else; each name is looked up once for
+a request, and the address that was found is the one that is used; redirects are not followed. What may not go where it
+was to go fails, and says what to add here."""
+
+OUTBOUND_DEFAULTS = {"allow": "`[]`: nowhere", "public_url": "the address that it listens on", "ca_file": ""}
+
+
 def document() -> str:
     """The whole page."""
     said = _said()
     parts = [HEAD, "| key | default | what it is |", "| --- | --- | --- |"]
     parts += [f'| `{name.lower()}` | `"{getattr(limits, name)}"` | {said[name]} |' for name in CHOICES]
+    parts += ["", "## [outbound]", "", OUTBOUND_HEAD, "", "| key | default | what it is |", "| --- | --- | --- |"]
+    parts += [f"| `{name}` | {default} | {OUTBOUND[name]} |" for name, default in OUTBOUND_DEFAULTS.items()]
     parts += ["", "## [limits]", "", "| key | default | what it is |", "| --- | --- | --- |"]
     parts += [f"| `{name.lower()}` | {_shown(name)} | {said[name]} |" for name in settable()]
     parts += ["", "## What cannot be set", ""]

@@ -33,7 +33,7 @@ class BackendProcess:
         address: host:port of its gRPC interface, the same for every start.
     """
 
-    def __init__(self, database: Path, namespaces: Sequence[str]) -> None:
+    def __init__(self, database: Path, namespaces: Sequence[str], config: Path | None = None) -> None:
         port, http_port = free_ports(2)
         self.address = f"127.0.0.1:{port}"
         self._log = database.with_suffix(".log")
@@ -41,6 +41,8 @@ class BackendProcess:
         self._command += ["--port", str(port), "--http-port", str(http_port)]
         for namespace in namespaces:
             self._command += ["--namespace", namespace]
+        if config is not None:
+            self._command += ["--config", str(config)]
         self._process: subprocess.Popen[bytes] | None = None
 
     async def __aenter__(self) -> BackendProcess:

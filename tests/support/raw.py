@@ -485,6 +485,12 @@ class Namespace:
         )
         return answer.endpoint
 
+    async def create_external_endpoint(self, name: str, url: str) -> Endpoint:
+        """Registers an endpoint that routes to a URL."""
+        target = EndpointTarget(external=EndpointTarget.External(url=url))
+        request = CreateNexusEndpointRequest(spec=EndpointSpec(name=name, target=target))
+        return (await self.operator.CreateNexusEndpoint(request)).endpoint
+
 
 async def wait_until_callable(caller: Namespace, endpoint: str) -> None:
     """Waits until workflows of the namespace can call a new endpoint: a real server's parts hear of it a moment later.

@@ -65,10 +65,19 @@ DYNAMIC_CONFIG: dict[str, Any] = {
     # With the default of four, a queue with few pollers keeps a Nexus task waiting while another is being handled.
     "matching.numTaskqueueReadPartitions": 1,
     "matching.numTaskqueueWritePartitions": 1,
+    # Where callbacks by HTTP may go: to the tests' own servers.
+    "component.callbacks.allowedAddresses": [{"Pattern": "127.0.0.1:*", "AllowInsecure": True}],
+    "callback.allowedAddresses": [{"Pattern": "127.0.0.1:*", "AllowInsecure": True}],
     # With the default of ten a second a test that waits until something is listed is soon refused.
     "frontend.namespaceRPS.visibility": 10_000,
 }
 """Settings without which the server lacks what the tests use, or answers seconds late."""
+
+CALLBACK_TEMPLATES = (
+    "component.nexusoperations.callback.endpoint.template",
+    "nexusoperation.callback.endpoint.template",
+)
+"""Settings that say where the server's own HTTP interface takes completions."""
 
 TUNED_CONFIG: dict[str, Any] = {
     f"history.{processor}ProcessorMaxPoll{scope}RPS": 100_000
@@ -169,8 +178,11 @@ async def _start(
         ports = free_ports(9)
         config = folder / "config.yaml"
         dynamic = folder / "dynamic.yaml"
+        own = f"http://127.0.0.1:{ports[1]}/namespaces/{{{{.NamespaceName}}}}/nexus/callback"
+        # Handlers that are no worker of the server are told to call back there.
+        settings = {**dict.fromkeys(CALLBACK_TEMPLATES, own), **dynamic_config}
         # JSON is YAML.
-        dynamic.write_text(json.dumps({key: [{"value": value}] for key, value in dynamic_config.items()}))
+        dynamic.write_text(json.dumps({key: [{"value": value}] for key, value in settings.items()}))
         config.write_text(json.dumps(_server_config(ports, dynamic, database)))
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -31,7 +31,9 @@ async def serve(kind: Kind, namespaces: Sequence[str]) -> AsyncIterator[Server]:
     # Only here, so that the behaviour tests can run against a real server where the backend cannot be imported.
     from nexuskit import backend
 
-    async with backend.serve(db=":memory:", namespaces=list(namespaces)) as embedded:
+    # As `DYNAMIC_CONFIG` has it for the real server.
+    outbound = {"allow": ["http://127.0.0.1:*"]}
+    async with backend.serve(namespaces=list(namespaces), config={"outbound": outbound}) as embedded:
         yield Server("embedded", embedded.address)
 
 

@@ -45,7 +45,8 @@ def serve(
         http_port: for HTTP; 0 for a free one.
         clock: time; the machine's by default.
         draw: randomness; the system's by default.
-        config: limits other than the defaults: a TOML file, or what would be in it; see docs/configuration.md.
+        config: limits other than the defaults, and where requests may go: a TOML file, or what would be in it; see
+            docs/configuration.md.
 
     Raises:
         StartError: a port is in use, the database is held by another process or is of a newer version, or no namespace
@@ -56,6 +57,7 @@ def serve(
     from nexuskit.backend.configuration import configured
     from nexuskit.backend.server import running
 
+    configuration = configured(config)
     return running(
         db,
         namespaces=namespaces,
@@ -64,7 +66,8 @@ def serve(
         http_port=http_port,
         clock=clock,
         draw=draw,
-        limits=configured(config),
+        limits=configuration.limits,
+        outbound=configuration.outbound,
     )
 
 

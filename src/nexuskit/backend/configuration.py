@@ -1,4 +1,7 @@
-"""The configuration file: limits other than the defaults, in TOML.
+"""The configuration file: limits other than the defaults, and where requests may go, in TOML.
+
+    [outbound]
+    allow = ["payments.example.com:443"]
 
     [limits]
     history_events = 10_000          # a number: events
@@ -17,6 +20,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +30,8 @@ from nexuskit.backend import limits, times
 from nexuskit.backend.errors import StartError
 from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.times import DAY, HOUR, MILLISECOND, MINUTE, SECOND, SPAN_MAX
+from nexuskit.protocol.allow_list import AllowList
+from nexuskit.protocol.paths import is_http_url
 
 _WORK = "it bounds the work of one filter, whatever the machine"
 FIXED: Mapping[str, str] = MappingProxyType(
@@ -58,6 +64,25 @@ _MEASURE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"UNKNOWN_ENDPOINT": ("fail_operation", "fail_task")})
 """What stands before [limits], and what it may be."""
+OUTBOUND: Mapping[str, str] = MappingProxyType(
+    {
+        "allow": (
+            "Where calls of endpoints with a URL, and completion callbacks by HTTP, may go: a list of patterns."
+            ' `"payments.example.com:443"` is one name at one port by https, `"*.example.com:443"` every name below,'
+            ' `"http://hooks.example.com:8080"` plain http, `"10.1.0.0/16:8443"` and `"[fd00::/8]:*"` addresses, `*`'
+            " any port. A name that resolves to an address that is not public goes through only if that address is"
+            " listed, too."
+        ),
+        "public_url": (
+            "Where the handlers of such endpoints reach this backend's HTTP address, with the path below which it is"
+            " mounted, if any: they send completions to `/nexus/callback` there. To be set where they are on other"
+            " machines."
+        ),
+        "ca_file": "A PEM file with authorities whose certificates are believed, beside the usual ones.",
+    }
+)
+"""What stands in [outbound], and what it is."""
+SECTIONS = ("limits", "outbound")
 COUNTS = frozenset({"ENDPOINT_PAGE_SIZE", "ENDPOINT_PAGE_SIZE_MAX", "NAMESPACE_PAGE_SIZE", "WORKER_PAGE_SIZE"})
 """Called sizes, and no bytes."""
 LARGE_NUMBERS = frozenset({"GRPC_CALLS_WAITING", "LIST_WORK", "LIST_WORK_FIRST"})
@@ -70,6 +95,29 @@ ORDERED = (
     ("WORKFLOW_TASK_TIMEOUT", "WORKFLOW_TASK_TIMEOUT_MAX"),
 )
 """Of each two the first is no more than the second."""
+
+
+@dataclass(frozen=True)
+class Outbound:
+    """Requests that leave this process: calls of endpoints with a URL, and completion callbacks by HTTP.
+
+    Attributes:
+        allow: where they may go; by default nowhere.
+        public_url: where others reach this backend's HTTP address, without a path of Nexus; "" for that address itself.
+        ca_file: a PEM file of authorities whose certificates are believed, beside the usual ones; "" for none.
+    """
+
+    allow: AllowList = field(default_factory=AllowList)
+    public_url: str = ""
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that can be set of a backend."""
+
+    limits: Limits = DEFAULTS
+    outbound: Outbound = field(default_factory=Outbound)
 
 
 class Kind(Enum):
@@ -104,8 +152,8 @@ def settable() -> list[str]:
     return [name for name in vars(limits) if name.isupper() and name not in other]
 
 
-def configured(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Limits:
-    """The limits of a backend.
+def configured(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Configuration:
+    """What is set of a backend.
 
     Args:
         source: a TOML file, or what would be in it; None for the defaults.
@@ -114,7 +162,7 @@ def configured(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Lim
         StartError: it cannot be read, names what is not there, or sets a value that makes no sense.
     """
     if source is None:
-        return DEFAULTS
+        return Configuration()
     if isinstance(source, Mapping):
         return _checked("The configuration", source)
     path = Path(source)
@@ -128,7 +176,7 @@ def configured(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Lim
     return _checked(where, document)
 
 
-def _checked(where: str, document: Mapping[str, Any]) -> Limits:
+def _checked(where: str, document: Mapping[str, Any]) -> Configuration:
     changed: dict[str, Any] = {}
     choices = {name.lower(): name for name in CHOICES}
     for key, value in document.items():
@@ -137,26 +185,63 @@ def _checked(where: str, document: Mapping[str, Any]) -> Limits:
             if value not in allowed:
                 raise StartError(f"{where}: {key} must be {' or '.join(map(repr, allowed))}, not {value!r}.")
             changed[choices[key]] = value
-        elif key != "limits":
-            near = difflib.get_close_matches(key, [*choices, "limits"], n=1)
+        elif key not in SECTIONS:
+            near = difflib.get_close_matches(key, [*choices, *SECTIONS], n=1)
             hint = f"did you mean {near[0]!r}?" if near else "limits stand in [limits]."
             raise StartError(f"{where} has an unknown key {key!r}; {hint}")
-    section = document.get("limits", {})
+    outbound = _outbound(where, _section(where, document, "outbound"))
+    return Configuration(_limits(where, _section(where, document, "limits"), changed), outbound)
+
+
+def _section(where: str, document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = document.get(name, {})
     if not isinstance(section, Mapping):
-        raise StartError(f"{where}: 'limits' must be a table, [limits].")
+        raise StartError(f"{where}: {name!r} must be a table, [{name}].")
+    return cast("Mapping[str, Any]", section)
+
+
+def _limits(where: str, section: Mapping[str, Any], changed: dict[str, Any]) -> Limits:
     names = {name.lower(): name for name in settable()}
-    for key, value in cast("Mapping[str, Any]", section).items():
+    for key, value in section.items():
         if key not in names:
             raise StartError(f"{where}: {_unknown(key, list(names))}")
         try:
             changed[names[key]] = _value(names[key], value)
         except ValueError as error:
             raise StartError(f"{where}: limits.{key} {error}.") from None
+    if not changed:
+        return DEFAULTS
     made = Limits(changed)
     for less, more in ORDERED:
         if getattr(made, less) > getattr(made, more):
             raise StartError(f"{where}: limits.{less.lower()} must not be more than limits.{more.lower()}.")
     return made
+
+
+def _outbound(where: str, section: Mapping[str, Any]) -> Outbound:
+    for key in section:
+        if key not in OUTBOUND:
+            near = difflib.get_close_matches(key, OUTBOUND, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OUTBOUND)}."
+            raise StartError(f"{where}: [outbound] has an unknown key {key!r}; {hint}")
+    patterns: object = section.get("allow", [])
+    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in cast("list[object]", patterns)):
+        raise StartError(f"{where}: outbound.allow must be a list of texts, not {patterns!r}.")
+    try:
+        allow = AllowList(cast("list[str]", patterns))
+    except ValueError as error:
+        raise StartError(f"{where}: outbound.allow: {error}.") from None
+    public_url = section.get("public_url", "")
+    usable = isinstance(public_url, str) and is_http_url(public_url) and not set(public_url) & set("?#@")
+    if public_url != "" and not usable:
+        raise StartError(
+            f"{where}: outbound.public_url must be a URL with scheme http or https, without user, query and fragment,"
+            f" not {public_url!r}."
+        )
+    ca_file = section.get("ca_file", "")
+    if not isinstance(ca_file, str):
+        raise StartError(f"{where}: outbound.ca_file must be a path, not {ca_file!r}.")
+    return Outbound(allow, public_url.rstrip("/"), ca_file)
 
 
 def _unknown(key: str, names: list[str]) -> str:

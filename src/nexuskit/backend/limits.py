@@ -203,6 +203,8 @@ ENDPOINT_NAME_LENGTH = 200
 """`limit.endpointNameLength`."""
 ENDPOINT_DESCRIPTION_SIZE = 20_000
 """`limit.endpointDescriptionSize`."""
+ENDPOINT_URL_LENGTH = 4 * 1024
+"""The URL of an endpoint's external target; `limit.endpointExternalURLMaxLength`."""
 ENDPOINT_PAGE_SIZE = 100
 """Endpoints in a page where the request names no size; `limit.endpointListDefaultPageSize`."""
 ENDPOINT_PAGE_SIZE_MAX = 1_000

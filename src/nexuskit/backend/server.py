@@ -15,11 +15,12 @@ from temporalio.client import Client
 import nexuskit
 from nexuskit.backend import transfers
 from nexuskit.backend.clock import Clock, RealClock
+from nexuskit.backend.configuration import Outbound
 from nexuskit.backend.draw import Draw
 from nexuskit.backend.engine import Engine
 from nexuskit.backend.errors import StartError, StatusError
 from nexuskit.backend.frontend.grpc_server import start_grpc
-from nexuskit.backend.frontend.http_server import HttpServer
+from nexuskit.backend.frontend.http_server import HttpServer, bind
 from nexuskit.backend.frontend.system_operations import start_system_operation
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.nexus_cancellation import NexusCancellation
@@ -31,8 +32,10 @@ from nexuskit.backend.nexus.calls import Calls
 from nexuskit.backend.nexus.cancellations import Cancellations
 from nexuskit.backend.nexus.completions import Completions
 from nexuskit.backend.nexus.endpoints import Endpoints
+from nexuskit.backend.nexus.http_calls import HttpCalls
 from nexuskit.backend.nexus.lanes import Lanes
 from nexuskit.backend.nexus.operations import Operations
+from nexuskit.backend.nexus.outward import Outward
 from nexuskit.backend.nexus.tasks import NexusTasks
 from nexuskit.backend.removal import Remover
 from nexuskit.backend.services import Services
@@ -40,12 +43,15 @@ from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.reader import read_everything
 from nexuskit.backend.task_queues import TaskQueues
+from nexuskit.protocol.outbound import resolve
 
 if TYPE_CHECKING:
     import os
     from typing import Any
 
     import grpc.aio
+
+    from nexuskit.protocol.outbound import Resolver
 
 
 log = logging.getLogger("nexuskit.backend")
@@ -78,9 +84,8 @@ class Backend:
         port: int,
         database: str,
     ) -> None:
-        shown = f"[{host}]" if ":" in host else host
-        self.address = f"{shown}:{port}"
-        self.http_address = f"http://{shown}:{http_server.port}"
+        self.address = f"{_shown(host)}:{port}"
+        self.http_address = _url(host, http_server.port)
         self.database = database
         self._services = services
         self._grpc_server = grpc_server
@@ -115,6 +120,7 @@ class Backend:
         await self._http_server.stop()
         self._services.remover.close()
         await self._services.engine.close()
+        await self._services.outward.close()
 
 
 @contextlib.asynccontextmanager
@@ -128,6 +134,8 @@ async def running(
     clock: Clock | None = None,
     draw: Draw | None = None,
     limits: Limits = DEFAULTS,
+    outbound: Outbound | None = None,
+    resolver: Resolver = resolve,
 ) -> AsyncGenerator[Backend]:
     """A backend, for as long as the context lasts; see `nexuskit.backend.serve`."""
     backend = await start(
@@ -139,6 +147,8 @@ async def running(
         clock=clock,
         draw=draw,
         limits=limits,
+        outbound=outbound,
+        resolver=resolver,
     )
     try:
         yield backend
@@ -156,22 +166,28 @@ async def start(
     clock: Clock | None = None,
     draw: Draw | None = None,
     limits: Limits = DEFAULTS,
+    outbound: Outbound | None = None,
+    resolver: Resolver = resolve,
 ) -> Backend:
     """Open the database, go on with what is in it, and open the doors. Whoever calls this calls `Backend.stop`."""
     database = await _whatever_comes(asyncio.to_thread(open_database, db), undo=Database.close)
     clock, draw = clock or RealClock(), draw or Draw()
     engine = Engine(database, clock, draw, limits)
     try:
-        services = await _load(engine, clock, draw)
-        for name in (DEFAULT_NAMESPACE, *namespaces):
-            await _add_namespace(services, name)
-        shown = MEMORY if database.directory else str(Path(database.path))
-        http_server = HttpServer(services, host, http_port, shown)
+        # First, because calls that go out as soon as the rows are read say where to call back.
+        listener = bind(host, http_port)
         try:
+            base = _url(_reachable(host), listener.getsockname()[1])
+            outward = await Outward.open(outbound or Outbound(), base, limits.PAYLOAD_SIZE, resolver)
+            services = await _load(engine, clock, draw, outward)
+            for name in (DEFAULT_NAMESPACE, *namespaces):
+                await _add_namespace(services, name)
+            shown = MEMORY if database.directory else str(Path(database.path))
             grpc_server, bound = await start_grpc(services, host, port)
         except BaseException:
-            await http_server.stop()
+            listener.close()
             raise
+        http_server = HttpServer(services, listener, shown)
         await http_server.start()
     except BaseException:
         await _whatever_comes(engine.close())
@@ -180,7 +196,7 @@ async def start(
     return Backend(services, grpc_server, http_server, host, bound, shown)
 
 
-async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
+async def _load(engine: Engine, clock: Clock, draw: Draw, outward: Outward) -> Services:
     everything = await engine.store.reader.run(read_everything)
     namespaces = Namespaces(engine.store, engine.limits)
     namespaces.load(everything.namespaces)
@@ -202,7 +218,8 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     engine.namespaces = namespaces.ids
     engine.catalogues = namespaces.by_id
     lanes = Lanes(engine.agenda, clock, engine.limits)
-    calls = Calls(namespaces, endpoints, nexus_tasks, clock, engine.limits)
+    http_calls = HttpCalls(outward, clock, engine.limits)
+    calls = Calls(namespaces, endpoints, nexus_tasks, http_calls, outward, clock, engine.limits)
     completions = Completions(engine, meta["callback_key"])
     remover = Remover(engine, namespaces, task_queues)
     services = Services(
@@ -216,6 +233,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
         lanes=lanes,
+        outward=outward,
         completions=completions,
         task_queues=task_queues,
         workers=Workers(clock, engine.limits),
@@ -226,7 +244,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
             engine, calls, lanes, completions, functools.partial(start_system_operation, services)
         ).call,
         NexusCancellation.kind: Cancellations(engine, calls, lanes).call,
-        Callback.kind: Callbacks(engine, namespaces, lanes, completions).deliver,
+        Callback.kind: Callbacks(engine, namespaces, lanes, completions, outward).deliver,
     }
     engine.agenda.effects |= nexus_effects
     engine.agenda.at_once |= dict.fromkeys(nexus_effects, engine.limits.NEXUS_LOADS_IN_FLIGHT)
@@ -234,6 +252,19 @@ async def _load(engine: Engine, clock: Clock, draw: Draw) -> Services:
     engine.resume(everything.entries, everything.last_execution)
     remover.wake()
     return services
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{_shown(host)}:{port}"
+
+
+def _reachable(host: str) -> str:
+    """An address at which a program of this machine reaches what listens on that one."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 async def _add_namespace(services: Services, name: str) -> None:

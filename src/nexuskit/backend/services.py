@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.nexus.completions import Completions
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.lanes import Lanes
+    from nexuskit.backend.nexus.outward import Outward
     from nexuskit.backend.nexus.tasks import NexusTasks
     from nexuskit.backend.removal import Remover
     from nexuskit.backend.settings import Limits
@@ -46,6 +47,7 @@ class Services:
     endpoints: Endpoints
     nexus_tasks: NexusTasks
     lanes: Lanes
+    outward: Outward
     completions: Completions
     task_queues: TaskQueues
     workers: Workers

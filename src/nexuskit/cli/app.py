@@ -111,7 +111,7 @@ def serve(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A TOML file with limits other than the defaults: docs/configuration.md."),
+        typer.Option(metavar="FILE", help="A TOML file: limits, and where requests may go; see docs/configuration.md."),
     ] = None,
     log_level: Annotated[
         LogLevel,

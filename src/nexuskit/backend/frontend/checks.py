@@ -113,7 +113,6 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
         "ContinueAsNewWorkflowExecutionCommandAttributes": frozenset({"initial_versioning_behavior"}),
         "DeleteNamespaceRequest": frozenset({"namespace_delete_delay"}),
         "DescribeTaskQueueRequest": frozenset({"report_task_reachability"}),
-        "EndpointTarget": frozenset({"external"}),
         "NamespaceConfig": frozenset(
             {
                 "bad_binaries",

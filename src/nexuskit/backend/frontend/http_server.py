@@ -38,11 +38,11 @@ class HttpServer:
         port: the port that it listens on.
     """
 
-    def __init__(self, services: Services, host: str, port: int, database: str) -> None:
+    def __init__(self, services: Services, listener: socket.socket, database: str) -> None:
         self._services = services
         self._database = database
-        self._socket = _bind(host, port)
-        self.port: int = self._socket.getsockname()[1]
+        self._socket = listener
+        self.port: int = listener.getsockname()[1]
         app = Starlette(routes=[Route("/health", self._health)])
         self._server = _Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
@@ -72,7 +72,12 @@ class HttpServer:
         return JSONResponse(body, status_code=503 if store.last_error else 200)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        StartError: the address or the port cannot be used.
+    """
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, number)

@@ -29,6 +29,7 @@ from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
 from nexuskit.backend.history.activity_options import check_priority
+from nexuskit.backend.nexus import http_callbacks
 from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
 def check_callbacks(
     services: Services, request: StartWorkflowExecutionRequest | StartActivityExecutionRequest | UpdateRequest
 ) -> None:
-    """The completion callbacks of a start or an update are such as are delivered here.
+    """The completion callbacks of a start or an update are such as can be delivered.
 
     Raises:
         StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
@@ -233,7 +234,6 @@ def check_callbacks(
                 f"invalid header: header size longer than max allowed size of {services.limits.CALLBACK_HEADERS_SIZE}"
             )
         if each.nexus.url != SYSTEM_CALLBACK_URL:
-            raise unimplemented(
-                f"completion callback to {each.nexus.url!r}: only {SYSTEM_CALLBACK_URL} is served by this backend"
-            )
+            http_callbacks.check(services.outward, each.nexus)
+            continue
         services.completions.verify(each.nexus.header)

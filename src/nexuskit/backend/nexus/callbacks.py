@@ -1,7 +1,8 @@
 """Completion callbacks: when a run closes, whoever asked to be told is told.
 
 A callback whose token is ours completes an operation of a caller in this very database: what the caller's history gains
-and the delivered callback are committed together, so it happens exactly once. There is no way out of the process here.
+and the delivered callback are committed together, so it happens exactly once. One to a URL goes out by HTTP, at least
+once, until somebody takes it or refuses it for good; see `http_callbacks`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from nexuskit.backend.history import activity_failures, callback, standalone, up
 from nexuskit.backend.history.attach import Attached
 from nexuskit.backend.history.state import ACTIVITY
 from nexuskit.backend.history.workflow import Outcome
-from nexuskit.backend.nexus.breaker import Verdict
+from nexuskit.backend.nexus import http_callbacks
+from nexuskit.backend.nexus.breaker import Fault, Verdict
+from nexuskit.backend.nexus.calls import MESSAGE_SHOWN
 from nexuskit.backend.nexus.completions import OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, Completion, header
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
+from nexuskit.backend.times import moment
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
@@ -31,13 +35,17 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.transaction import Transaction
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.completions import Completions
+    from nexuskit.backend.nexus.outward import Outward
 
 
 class Callbacks:
     """Delivers completion callbacks."""
 
-    def __init__(self, engine: Engine, namespaces: Namespaces, lanes: Lanes, completions: Completions) -> None:
+    def __init__(
+        self, engine: Engine, namespaces: Namespaces, lanes: Lanes, completions: Completions, outward: Outward
+    ) -> None:
         self._engine = engine
+        self._outward = outward
         self._lanes = lanes
         self._namespaces = namespaces
         self._completions = completions
@@ -56,33 +64,55 @@ class Callbacks:
         if row is None:
             return NOTHING_SAID
         target = CallbackProto.FromString(row.callback).nexus
+        told = await self._engine.event(source, _told_by(source.execution, row))
+        if target.url != SYSTEM_CALLBACK_URL:
+            return await self._send(waiting, source, row, target, told)
         try:
-            if target.url != SYSTEM_CALLBACK_URL:
-                raise StatusError(
-                    Code.UNIMPLEMENTED,
-                    f"callbacks to {target.url!r} are not delivered by this backend, only to {SYSTEM_CALLBACK_URL}",
-                )
             token = self._completions.verify(target.header)
-            told = await self._engine.event(source, _told_by(source.execution, row))
             caller = await self._completions.caller(token)
             source = await self._engine.get(waiting.execution)
-            completion = Completion(
-                _outcome(source.execution, row, told),
-                _began(source.execution, row),
-                [self._link(source, row)],
-                header(target.header, OPERATION_TOKEN_HEADER),
-            )
-            self._completions.complete(caller, token, completion)
+            self._completions.complete(caller, token, self._completion(source, row, target, told))
         except StatusError as error:
             if error.code == Code.UNAVAILABLE:
                 raise
             failure = Failure(message=error.message, server_failure_info=ServerFailureInfo(non_retryable=True))
             source = await self._engine.get(waiting.execution)
-            self._engine.run(source, lambda tx: self._refused(tx, waiting, failure))
+            self._engine.run(source, lambda tx: self._refused(tx, waiting, failure, retryable=False))
             return Said(Verdict.WELL)
         # No `await` since the caller's side was settled: both sides are in the same commit group.
         self._engine.run(source, lambda tx: self._delivered(tx, waiting))
         return Said(Verdict.WELL)
+
+    async def _send(
+        self,
+        waiting: Waiting,
+        source: Resident,
+        row: callback.Callback,
+        target: CallbackProto.Nexus,
+        told: HistoryEvent,
+    ) -> Said:
+        completion = self._completion(source, row, target, told)
+        timeout = self._engine.limits.NEXUS_REQUEST_TIMEOUT
+        undelivered = await http_callbacks.deliver(self._outward, target, completion, moment(told.event_time), timeout)
+        source = await self._engine.get(waiting.execution)
+        if undelivered is None:
+            self._engine.run(source, lambda tx: self._delivered(tx, waiting))
+            return Said(Verdict.WELL)
+        failure, retryable, sent = undelivered
+        self._engine.run(source, lambda tx: self._refused(tx, waiting, failure, retryable=retryable))
+        if not retryable:
+            return Said(Verdict.WELL) if sent else NOTHING_SAID
+        return Said(Verdict.UNWELL, Fault(source.execution.info.workflow_id, failure.message[:MESSAGE_SHOWN]))
+
+    def _completion(
+        self, source: Resident, row: callback.Callback, target: CallbackProto.Nexus, told: HistoryEvent
+    ) -> Completion:
+        return Completion(
+            _outcome(source.execution, row, told),
+            _began(source.execution, row),
+            [self._link(source, row)],
+            header(target.header, OPERATION_TOKEN_HEADER),
+        )
 
     def _link(self, source: Resident, row: callback.Callback) -> Link:
         """To where the run was asked to call back: its start, or the request that was attached to it later."""
@@ -109,15 +139,16 @@ class Callbacks:
             callback.delivered(tx, row)
 
     @staticmethod
-    def _refused(tx: Transaction, waiting: Waiting, failure: Failure) -> None:
+    def _refused(tx: Transaction, waiting: Waiting, failure: Failure, *, retryable: bool) -> None:
         row = callback.attempted(tx.state, int(waiting.key), waiting.stamp)
         if row is not None:
-            callback.refused(tx, row, activity_failures.cut(failure, tx.limits), retryable=False)
+            callback.refused(tx, row, activity_failures.cut(failure, tx.limits), retryable=retryable)
 
 
 def lane_of(row: callback.Callback, namespace_id: str) -> Place:
-    """Where a callback of that namespace waits for its turn: beside the others to the same URL."""
-    return Place(callback.Callback.kind, namespace_id, CallbackProto.FromString(row.callback).nexus.url)
+    """Where a callback of that namespace waits for its turn: beside the others to the same host and port."""
+    url = CallbackProto.FromString(row.callback).nexus.url
+    return Place(callback.Callback.kind, namespace_id, http_callbacks.destination(url))
 
 
 def _told_by(source: Execution, row: callback.Callback) -> int:

@@ -10,6 +10,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import Response
 
 from nexuskit.backend.nexus.breaker import Fault, Verdict
+from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error, retryable
 from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE, handed_on
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Said
@@ -22,16 +23,27 @@ if TYPE_CHECKING:
     from nexuskit.backend.clock import Clock
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.endpoints import Endpoints
+    from nexuskit.backend.nexus.http_calls import HttpCalls
+    from nexuskit.backend.nexus.outward import Outward
     from nexuskit.backend.nexus.tasks import NexusTasks
 
 
 class Target(NamedTuple):
-    """Where an endpoint routes to: the task queue of a namespace."""
+    """Where an endpoint routes to: the task queue of a namespace, or a URL.
+
+    Attributes:
+        endpoint: its name.
+        namespace_id: of the queue; empty if it routes to a URL, and so are the next two.
+        namespace: its name.
+        queue: the queue's name.
+        url: where handlers are that no worker of this backend is; empty if it routes to a queue.
+    """
 
     endpoint: str
-    namespace_id: str
-    namespace: str
-    queue: str
+    namespace_id: str = ""
+    namespace: str = ""
+    queue: str = ""
+    url: str = ""
 
 
 class Handler(Enum):
@@ -41,6 +53,7 @@ class Handler(Enum):
     TOO_SLOW = "a worker got the request, and did not answer in time"
     BUSY = "workers poll, and none got to it in time"
     AWAY = "no worker polls"
+    UNASKED = "the request was not sent, and never will be as it is"
 
 
 class Reply(NamedTuple):
@@ -55,16 +68,25 @@ MESSAGE_SHOWN = 200
 
 
 class Calls:
-    """Sends requests to the workers behind endpoints."""
+    """Sends requests to the handlers behind endpoints."""
 
     def __init__(
-        self, namespaces: Namespaces, endpoints: Endpoints, tasks: NexusTasks, clock: Clock, limits: Limits
+        self,
+        namespaces: Namespaces,
+        endpoints: Endpoints,
+        tasks: NexusTasks,
+        http: HttpCalls,
+        outward: Outward,
+        clock: Clock,
+        limits: Limits,
     ) -> None:
         self._clock = clock
         self._limits = limits
         self._namespaces = namespaces
         self._endpoints = endpoints
         self._tasks = tasks
+        self._http = http
+        self._outward = outward
 
     def target(self, endpoint_id: str) -> Target | Failure:
         """Where that endpoint routes to at this moment; a handler error that asking again cannot help, if nowhere."""
@@ -72,6 +94,8 @@ class Calls:
         if endpoint is None:
             return handler_error(HandlerErrorType.NOT_FOUND, "endpoint not registered")
         spec = endpoint.spec
+        if spec.target.HasField("external"):
+            return Target(spec.name, url=spec.target.external.url)
         worker = spec.target.worker
         if not self._namespaces.has(worker.namespace):
             message = f"target namespace {worker.namespace} of endpoint {spec.name} is not found"
@@ -94,12 +118,18 @@ class Calls:
         said = {SOURCE_NAMESPACE: self.namespace(namespace_id), "request-timeout": milliseconds(time_left)}
         return handed_on(given) | said
 
+    def callback_url(self, target: Target) -> str:
+        """Where a handler there sends its completion: to our HTTP address if it is not of this backend."""
+        return self._outward.callback_url if target.url else SYSTEM_CALLBACK_URL
+
     def polled(self, target: Target) -> bool:
-        """Whether a worker polls there, or did lately."""
+        """Whether a worker polls there, or did lately. At a URL nobody needs to."""
+        if target.url:
+            return True
         return self._tasks.polled(target.namespace_id, target.queue, self._limits.NEXUS_POLLED_WITHIN)
 
     async def ask(self, target: Target, request: Request, until: int, wanted: Callable[[], bool]) -> Reply:
-        """Send a request to a worker and wait for its answer, at most until that moment (ns).
+        """Send a request to a handler and wait for its answer, at most until that moment (ns).
 
         Args:
             target: where to.
@@ -107,6 +137,8 @@ class Calls:
             until: when to give up.
             wanted: asked before a worker gets it: whether the caller still wants that.
         """
+        if target.url:
+            return await self._http.ask(target.url, request, until)
         taken = False
 
         def take() -> None:
@@ -127,12 +159,13 @@ def said(whose: str, reply: Reply) -> Said:
         whose: the workflow that called, by its id.
         reply: what came.
     """
-    if reply.handler in (Handler.BUSY, Handler.AWAY):
+    if reply.handler in (Handler.BUSY, Handler.AWAY, Handler.UNASKED):
         return NOTHING_SAID
     if not isinstance(reply.answer, Failure) or not retryable(reply.answer):
         return Said(Verdict.WELL)
     kind = reply.answer.nexus_handler_failure_info.type
-    return Said(Verdict.UNWELL, Fault(whose, f"{kind}: {reply.answer.message[:MESSAGE_SHOWN]}"))
+    why = f"{kind}: {reply.answer.message}" if kind else reply.answer.message
+    return Said(Verdict.UNWELL, Fault(whose, why[:MESSAGE_SHOWN]))
 
 
 def milliseconds(span: int) -> str:

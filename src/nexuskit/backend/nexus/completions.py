@@ -104,23 +104,34 @@ class Completions:
 
 
 def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome) -> None:
+    told = told_of(outcome)
+    if isinstance(told, Failure) and is_canceled(outcome):
+        nexus_operation.cancel(tx, row, told)
+    elif isinstance(told, Failure):
+        nexus_operation.fail(tx, row, told)
+    else:
+        nexus_operation.complete(tx, row, told or Payload())
+
+
+def told_of(outcome: Outcome) -> Payload | Failure | None:
+    """What of a run's end its operation's caller is told: the result, if there is one, or the failure."""
     match outcome.status:
         case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-            payloads = outcome.result.payloads if outcome.result is not None else ()
             # A workflow has one result; an operation's is that, or nothing.
-            nexus_operation.complete(tx, row, payloads[0] if payloads else Payload())
+            return next(iter(outcome.result.payloads), None) if outcome.result is not None else None
         case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
             timeout = TimeoutFailureInfo(timeout_type=TimeoutType.TIMEOUT_TYPE_UNSPECIFIED)
-            nexus_operation.fail(
-                tx, row, Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout)
-            )
+            return Failure(message="operation exceeded internal timeout", timeout_failure_info=timeout)
         case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED:
-            terminated = Failure(message="operation terminated", terminated_failure_info=TerminatedFailureInfo())
-            nexus_operation.fail(tx, row, terminated)
-        case WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED if outcome.failure is not None:
-            nexus_operation.cancel(tx, row, outcome.failure)
+            return Failure(message="operation terminated", terminated_failure_info=TerminatedFailureInfo())
         case _:
-            nexus_operation.fail(tx, row, outcome.failure or Failure(message="operation failed"))
+            return outcome.failure or Failure(message="operation failed")
+
+
+def is_canceled(outcome: Outcome) -> bool:
+    """Whether its operation ends as one that was cancelled."""
+    canceled = outcome.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED
+    return canceled and outcome.failure is not None
 
 
 def header(headers: Mapping[str, str], wanted: str) -> str:

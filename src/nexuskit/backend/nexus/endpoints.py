@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from temporalio.api.nexus.v1 import Endpoint, EndpointSpec
 
@@ -16,6 +17,8 @@ from nexuskit.backend.history.route import Route
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
 from nexuskit.identity.allowed_callers import AllowedCallersError, checked_allowed_callers, read_allowed_callers
+from nexuskit.protocol.allow_list import Destination
+from nexuskit.protocol.errors import DestinationRefusedError
 
 if TYPE_CHECKING:
     from nexuskit.backend.namespaces import Namespaces
@@ -199,6 +202,9 @@ class Endpoints:
             checked_allowed_callers(spec.description.metadata)
         except AllowedCallersError as error:
             raise invalid_argument(f"description of endpoint {name!r}: {error}") from None
+        if spec.target.HasField("external"):
+            self._check_url(spec.target.external.url)
+            return
         if not spec.target.HasField("worker"):
             raise invalid_argument("empty target variant")
         worker = spec.target.worker
@@ -213,3 +219,22 @@ class Endpoints:
             raise invalid_argument("target task queue not set")
         if len(worker.task_queue.encode()) > self._limits.ID_LENGTH:
             raise invalid_argument(f"taskQueue length exceeds limit of {self._limits.ID_LENGTH} bytes")
+
+    def _check_url(self, url: str) -> None:
+        """Whether requests may go there is a question of the configuration, and asked when one does."""
+        if not url:
+            raise invalid_argument("empty target URL")
+        if len(url.encode()) > self._limits.ENDPOINT_URL_LENGTH:
+            raise invalid_argument(f"target URL length exceeds limit of {self._limits.ENDPOINT_URL_LENGTH}")
+        try:
+            scheme = urlsplit(url).scheme
+        except ValueError as error:
+            raise invalid_argument(f"invalid target URL: {error}") from None
+        if scheme not in ("http", "https"):
+            raise invalid_argument(f'invalid target URL scheme: "{scheme}", expected http or https')
+        try:
+            Destination.of(url)
+        except DestinationRefusedError as error:
+            raise invalid_argument(f"invalid target URL: {error}") from None
+        if "?" in url or "#" in url:
+            raise invalid_argument("invalid target URL: calls go below it, so it has no query and no fragment")

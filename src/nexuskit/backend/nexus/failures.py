@@ -85,13 +85,27 @@ def too_slow(times: int, timeout: int) -> Failure:
 
 
 def retryable(failure: Failure) -> bool:
-    """Whether the handler may be asked again after this handler error: as it says, else by its type."""
+    """Whether the handler may be asked again after this handler error: as it says, else by its type.
+
+    A failure of the call itself, which no handler answered, says it, too.
+    """
+    if failure.HasField("application_failure_info"):
+        return not failure.application_failure_info.non_retryable
     info = failure.nexus_handler_failure_info
     if info.retry_behavior == RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_RETRYABLE:
         return True
     if info.retry_behavior == RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE:
         return False
     return info.type not in FINAL
+
+
+def set_state(failure: Failure, *, canceled: bool) -> None:
+    """Make a failure one of an operation that was cancelled; or of one that failed, if it does not say of what kind."""
+    if canceled:
+        failure.canceled_failure_info.SetInParent()
+    elif failure.WhichOneof("failure_info") is None:
+        failure.application_failure_info.type = "OperationError"
+        failure.application_failure_info.non_retryable = True
 
 
 def from_handler_error(error: HandlerError) -> Failure:

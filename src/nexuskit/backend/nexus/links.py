@@ -43,6 +43,12 @@ def to_nexus(link: Link.WorkflowEvent) -> NexusLink:
     return NexusLink(url=f"temporal://{path}?{urlencode(sorted(query.items()))}", type=WORKFLOW_EVENT)
 
 
+def activity_to_nexus(link: Link.Activity) -> NexusLink:
+    """A link to an activity that stands alone, as Nexus carries it."""
+    parts = (quote(part, safe="") for part in (link.namespace, link.activity_id, link.run_id))
+    return NexusLink(url="temporal:///namespaces/{}/activities/{}/{}/details".format(*parts), type=ACTIVITY)
+
+
 def from_nexus(link: NexusLink) -> Link | None:
     """What Nexus carried, as a link to an event of a workflow or to an activity; None for what is neither."""
     if link.type == ACTIVITY:
@@ -78,6 +84,17 @@ def _activity(text: str) -> Link | None:
         return None
     namespace, activity_id, run_id = map(unquote, path.groups())
     return Link(activity=Link.Activity(namespace=namespace, activity_id=activity_id, run_id=run_id))
+
+
+def all_to_nexus(links: Iterable[Link]) -> list[NexusLink]:
+    """Those that Nexus has a form for."""
+    made: list[NexusLink] = []
+    for link in links:
+        if link.HasField("workflow_event"):
+            made.append(to_nexus(link.workflow_event))
+        elif link.HasField("activity"):
+            made.append(activity_to_nexus(link.activity))
+    return made
 
 
 def all_from_nexus(links: Iterable[NexusLink]) -> list[Link]:

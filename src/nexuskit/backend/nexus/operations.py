@@ -21,7 +21,6 @@ from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.history.system_endpoint import SYSTEM_ENDPOINT
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
-from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.settings import Limits
@@ -202,7 +201,7 @@ class Operations:
                 service=row.service,
                 operation=row.operation,
                 request_id=row.request_id,
-                callback=SYSTEM_CALLBACK_URL,
+                callback=self._calls.callback_url(target),
                 callback_header=self._completions.headers(token),
                 payload=attributes.input if attributes.HasField("input") else None,
                 links=[links.to_nexus(self._link(resident, row))],
@@ -278,11 +277,7 @@ def read_answer(answer: Response | Failure, limits: Limits) -> Answer:
             return Failed(start.failure)
         case "operation_error":
             failure = failures.from_nexus(start.operation_error.failure)
-            if start.operation_error.operation_state == "canceled":
-                failure.canceled_failure_info.SetInParent()
-            elif failure.WhichOneof("failure_info") is None:
-                failure.application_failure_info.type = "OperationError"
-                failure.application_failure_info.non_retryable = True
+            failures.set_state(failure, canceled=start.operation_error.operation_state == "canceled")
             cut_causes(failure, limits)
             return Failed(failure)
         case _:

@@ -1,0 +1,140 @@
+"""Completion callbacks by HTTP: the end of a run, an update or an activity is told to the URL that asked for it.
+
+The body is the result, or the failure as it is; header fields say how it ended, when it began and ended, and what it
+was. Those that came with the callback go along, but never in place of these
+(temporalio/temporal: chasm/lib/callback/invocable_outbound.go, common/nexus/nexusrpc/completion.go).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import nexusrpc
+from nexusrpc import HandlerError, OperationError, OperationErrorState
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+
+from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.nexus import links, wire_failures
+from nexuskit.backend.nexus.completions import is_canceled, told_of
+from nexuskit.backend.nexus.http_calls import USER_AGENT
+from nexuskit.backend.nexus.payloads import to_content
+from nexuskit.backend.times import SECOND
+from nexuskit.protocol.allow_list import Destination
+from nexuskit.protocol.completion import parse_completion_response, write_completion
+from nexuskit.protocol.errors import (
+    DestinationRefusedError,
+    LocalProtocolError,
+    ProtocolError,
+    ResponseTooLargeError,
+)
+from nexuskit.protocol.headers import check_callback_headers, is_reserved
+from nexuskit.protocol.values import Callback, Completion
+
+if TYPE_CHECKING:
+    from temporalio.api.common.v1 import Callback as CallbackProto
+
+    from nexuskit.backend.nexus.completions import Completion as Ended
+    from nexuskit.backend.nexus.outward import Outward
+    from nexuskit.protocol.values import HttpRequest
+
+
+class Undelivered(NamedTuple):
+    """A callback that did not come through.
+
+    Attributes:
+        failure: why.
+        retryable: whether it is tried again.
+        sent: whether there was somebody to be asked.
+    """
+
+    failure: Failure
+    retryable: bool
+    sent: bool
+
+
+def check(outward: Outward, target: CallbackProto.Nexus) -> None:
+    """Refuse a callback that could not be delivered, when it is asked for.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: requests may not go there, or its header fields are none.
+    """
+    try:
+        outward.check(target.url)
+    except DestinationRefusedError as error:
+        raise invalid_argument(f"invalid url: url does not match any configured callback address: {error}") from None
+    try:
+        check_callback_headers(_own(target.header))
+    except LocalProtocolError as error:
+        raise invalid_argument(f"invalid header: {error}") from None
+
+
+async def deliver(
+    outward: Outward, target: CallbackProto.Nexus, ended: Ended, closed: int, timeout: int
+) -> Undelivered | None:
+    """Tell a URL how an operation ended; None if it has been told.
+
+    Args:
+        outward: the way there.
+        target: the URL, and what it gets along.
+        ended: how it ended.
+        closed: when (ns).
+        timeout: for all of it (ns).
+    """
+    try:
+        parse_completion_response(await outward.send(written(target, ended, closed), timeout))
+    except HandlerError as error:
+        return _undelivered(f"handler error ({error.raw_error_type}): {error}", retryable=error.retryable)
+    except (DestinationRefusedError, LocalProtocolError) as error:
+        return _undelivered(str(error), retryable=False, sent=False)
+    except ProtocolError as error:
+        return _undelivered(str(error), retryable=not isinstance(error, ResponseTooLargeError))
+    return None
+
+
+def written(target: CallbackProto.Nexus, ended: Ended, closed: int) -> HttpRequest:
+    """The request that tells how an operation ended.
+
+    Raises:
+        LocalProtocolError: the URL, a header field, the token or the failure cannot be written.
+    """
+    told = told_of(ended.outcome)
+    outcome: nexusrpc.Content | OperationError
+    if isinstance(told, Failure):
+        state = OperationErrorState.CANCELED if is_canceled(ended.outcome) else OperationErrorState.FAILED
+        # The failure itself is the body, with nothing around it, as Temporal's server sends it.
+        outcome = OperationError(told.message, state=state, original_failure=wire_failures.to_wire(told))
+    else:
+        outcome = to_content(told)
+    completion = Completion(
+        outcome=outcome,
+        operation_token=ended.operation_token,
+        start_time=_moment(ended.began),
+        close_time=_moment(closed),
+        links=[nexusrpc.Link(url=link.url, type=link.type) for link in links.all_to_nexus(ended.links)],
+    )
+    return write_completion(Callback(target.url, {"user-agent": USER_AGENT} | _own(target.header)), completion)
+
+
+def destination(url: str) -> str:
+    """Where callbacks to a URL go, in a word: scheme, host and port, whatever comes behind."""
+    try:
+        return str(Destination.of(url))
+    except DestinationRefusedError:
+        return url
+
+
+def _own(given: Mapping[str, str]) -> dict[str, str]:
+    """What goes along as it came."""
+    lower = {name.lower(): value for name, value in given.items()}
+    return {name: value for name, value in lower.items() if not is_reserved(name)}
+
+
+def _undelivered(message: str, *, retryable: bool, sent: bool = True) -> Undelivered:
+    failure = Failure(message=message, application_failure_info=ApplicationFailureInfo(non_retryable=not retryable))
+    return Undelivered(failure, retryable, sent)
+
+
+def _moment(time: int) -> datetime:
+    return datetime.fromtimestamp(time // SECOND, UTC).replace(microsecond=time % SECOND // 1000)

@@ -1,0 +1,102 @@
+"""The way out of this process: requests by HTTP, which go only where the configuration says.
+
+Whoever may start a workflow may name a URL: that of a callback, or of an endpoint. So nothing is sent before host and
+port were found in the configuration's list, and only to an address that came from one look at the name; see
+`nexuskit.protocol.outbound`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from nexuskit.backend.errors import StartError
+from nexuskit.protocol.allow_list import Destination
+from nexuskit.protocol.errors import DestinationRefusedError
+from nexuskit.protocol.outbound import certificates, exchange, guarded_client, resolve
+
+if TYPE_CHECKING:
+    import httpx
+
+    from nexuskit.backend.configuration import Outbound
+    from nexuskit.protocol.outbound import Resolver
+    from nexuskit.protocol.values import HttpRequest, HttpResponse
+
+_LIST = "'allow' in [outbound] of the backend's configuration"
+
+
+class Outward:
+    """Sends requests.
+
+    Attributes:
+        callback_url: where the handlers of endpoints with a URL send completions.
+    """
+
+    def __init__(self, outbound: Outbound, base: str, client: httpx.AsyncClient | None, max_answer: int) -> None:
+        self._allow = outbound.allow
+        self._client = client
+        self._max_answer = max_answer
+        self.callback_url = f"{outbound.public_url or base}/nexus/callback"
+
+    @classmethod
+    async def open(cls, outbound: Outbound, base: str, max_answer: int, resolver: Resolver = resolve) -> Outward:
+        """Made ready to send.
+
+        Args:
+            outbound: what is configured.
+            base: the URL of this backend's own HTTP address.
+            max_answer: bytes of an answer; longer ones are not read.
+            resolver: looks names up.
+
+        Raises:
+            StartError: the configured authorities cannot be read.
+        """
+        if not outbound.allow.patterns:
+            return cls(outbound, base, None, max_answer)
+        try:
+            # Aside: it reads all the authorities there are.
+            verify = await asyncio.to_thread(certificates, outbound.ca_file)
+        except OSError as error:  # of what is no certificate, too
+            raise StartError(f"The authorities {outbound.ca_file} cannot be read: {error}.") from error
+        return cls(outbound, base, guarded_client(outbound.allow, resolver=resolver, verify=verify), max_answer)
+
+    def check(self, url: str) -> None:
+        """Refuse a URL to which requests may not go. What its name resolves to is looked at when one is sent.
+
+        Raises:
+            DestinationRefusedError: its message says what to add to the configuration.
+        """
+        destination = Destination.of(url)
+        try:
+            self._allow.check(destination)
+        except DestinationRefusedError as error:
+            message = f"{error}: it is named by {destination.pattern!r}, to be added to {_LIST}"
+            raise DestinationRefusedError(message) from None
+
+    async def send(self, request: HttpRequest, timeout: int) -> HttpResponse:
+        """Send a request and read its answer; all of it takes at most that span (ns).
+
+        Raises:
+            DestinationRefusedError: it may not go there.
+            TransportError: there was no answer, or none in time.
+            ResponseTooLargeError: the answer is too long.
+            LocalProtocolError: the URL is none.
+        """
+        self.check(request.target)
+        if self._client is None:  # not with an empty list
+            raise DestinationRefusedError(f"there is nothing in {_LIST}")
+        try:
+            return await exchange(
+                self._client,
+                request,
+                timeout=timedelta(microseconds=timeout // 1000),
+                max_response_bytes=self._max_answer,
+            )
+        except DestinationRefusedError as error:
+            raise DestinationRefusedError(f"{error} ({_LIST})") from None
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._client is not None:
+            await self._client.aclose()
