@@ -78,11 +78,11 @@ async def cause(here: Namespace) -> Failure:
     return event.nexus_operation_failed_event_attributes.failure.cause
 
 
-async def failed_attempt(here: Namespace) -> PendingNexusOperationInfo:
+async def failed_attempt(here: Namespace, number: int = 0) -> PendingNexusOperationInfo:
     async with asyncio.timeout(20):
         while True:
             (info,) = (await here.describe("order")).pending_nexus_operations
-            if info.HasField("last_attempt_failure"):
+            if info.HasField("last_attempt_failure") and info.attempt >= number:
                 return info
 
 
@@ -236,19 +236,24 @@ async def silent() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+SHORT = {"nexus_request_timeout": "300 ms", "nexus_request_timeout_min": "100 ms"}
+
+
 async def test_a_call_without_an_answer_in_time_is_made_again() -> None:
-    limits = {"nexus_request_timeout": "300 ms", "nexus_request_timeout_min": "100 ms"}
+    limits = {**SHORT, "nexus_retry_interval": "10 ms"}
     async with silent() as url, backend("http://127.0.0.1:*", limits=limits) as here:
         await call(here, url)
         told = (await failed_attempt(here)).last_attempt_failure
         assert told.message.startswith("request timed out")
         assert told.application_failure_info.type == "CallError"
         assert not told.application_failure_info.non_retryable
+        again = (await failed_attempt(here, 2)).last_attempt_failure
+        assert "times no answer came within the request timeout of 0.3 s" in again.message
+        assert "answered with an operation token" in again.message
 
 
 async def test_a_callback_without_an_answer_in_time_is_sent_again() -> None:
-    limits = {"nexus_request_timeout": "300 ms", "nexus_request_timeout_min": "100 ms"}
-    async with silent() as url, backend("http://127.0.0.1:*", limits=limits) as here:
+    async with silent() as url, backend("http://127.0.0.1:*", limits=SHORT) as here:
         await here.start("order", "queue", completion_callbacks=[{"nexus": {"url": url}}])
         await here.run_workflow_task("queue", complete_workflow())
         told = await callback_state(here, CallbackState.CALLBACK_STATE_BACKING_OFF)

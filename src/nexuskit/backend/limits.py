@@ -5,7 +5,7 @@ Sizes are bytes, times are nanoseconds.
 
 from __future__ import annotations
 
-from nexuskit.backend.times import HOUR, MILLISECOND, MINUTE, SECOND
+from nexuskit.backend.times import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 
 # --- what a request may carry (Temporal: limit.blobSize.error, limit.maxIDLength, ...)
 PAYLOAD_SIZE = 2 * 1024 * 1024
@@ -168,7 +168,7 @@ ACTIVITY_RETRY_INTERVAL_FACTOR = 100
 
 # --- Nexus (Temporal: component.nexusoperations.*, component.callbacks.*)
 NEXUS_REQUEST_TIMEOUT = 10 * SECOND
-"""One attempt at a handler; `component.nexusoperations.request.timeout`."""
+"""One attempt at a handler or a callback; `component.nexusoperations.request.timeout`, `callback.request.timeout`."""
 NEXUS_REQUEST_TIMEOUT_MIN = 1_500 * MILLISECOND
 """With less time left an attempt is not made: it is a timeout; `limit.request.timeout.min`."""
 NEXUS_CALLS_IN_FLIGHT = 200
@@ -213,6 +213,10 @@ CALLBACK_URL_LENGTH = 1_000
 """`frontend.callbackURLMaxLength`."""
 CALLBACK_HEADERS_SIZE = 8_192
 """`frontend.callbackHeaderMaxLength`."""
+CALLBACK_LIFETIME = 7 * DAY
+"""A callback that nobody has taken so long after its run closed is given up, since a run whose callback waits is not
+removed; on Temporal's server it goes with its run, at the end of the retention.
+"""
 
 UNKNOWN_ENDPOINT = "fail_operation"
 """What a call to an endpoint that is not registered does: "fail_operation", which a workflow can catch, or "fail_task",

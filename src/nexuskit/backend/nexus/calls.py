@@ -50,7 +50,7 @@ class Handler(Enum):
     """Whether there was somebody to answer."""
 
     ANSWERED = "a worker got the request, and answered"
-    TOO_SLOW = "a worker got the request, and did not answer in time"
+    TOO_SLOW = "a worker got the request, or it went to a URL, and no answer came in time"
     BUSY = "workers poll, and none got to it in time"
     AWAY = "no worker polls"
     UNASKED = "the request was not sent, and never will be as it is"

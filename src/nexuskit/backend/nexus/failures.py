@@ -84,6 +84,23 @@ def too_slow(times: int, timeout: int) -> Failure:
     return handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, message)
 
 
+def call_error(message: str, *, retryable: bool = True) -> Failure:
+    """A call that no handler answered."""
+    return Failure(
+        message=message,
+        application_failure_info=ApplicationFailureInfo(type="CallError", non_retryable=not retryable),
+    )
+
+
+def too_slow_at_a_url(times: int, timeout: int) -> Failure:
+    """Nobody answered by HTTP within the request timeout (ns), again and again."""
+    return call_error(
+        f"request timed out: {times} times no answer came within the request timeout of {timeout / SECOND:g} s. A"
+        " handler must answer within that time; work that takes longer is answered with an operation token, and"
+        " completed later by its callback"
+    )
+
+
 def retryable(failure: Failure) -> bool:
     """Whether the handler may be asked again after this handler error: as it says, else by its type.
 

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import nexusrpc
 from nexusrpc import HandlerError, OperationError, OperationErrorState
 from temporalio.api.enums.v1 import NexusHandlerErrorRetryBehavior as RetryBehavior
-from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import CancelOperationResponse, Request, Response, StartOperationResponse
 from temporalio.api.nexus.v1 import Link as NexusLink
 
 import nexuskit
 from nexuskit.backend.nexus import wire_failures
 from nexuskit.backend.nexus.calls import Handler, Reply
-from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error, set_state
+from nexuskit.backend.nexus.failures import HandlerErrorType, call_error, handler_error, set_state
 from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE
 from nexuskit.backend.nexus.payloads import from_content, to_content
 from nexuskit.protocol import headers as names
@@ -55,8 +55,6 @@ USER_AGENT = f"nexuskit/{nexuskit.__version__}"
 """What requests say of who sends them, where the caller does not say it."""
 TOO_LARGE = "http: response body too large"
 """What Temporal calls an answer beyond the limit for payloads."""
-CALL_ERROR = "CallError"
-"""Type of the failure of a call that no handler answered."""
 
 
 class HttpCalls:
@@ -79,6 +77,8 @@ class HttpCalls:
         try:
             sent = written(url, request, timedelta(microseconds=timeout // 1000))
             answer = await self._outward.send(sent, timeout)
+        except RequestTimedOutError as error:
+            return Reply(failure_of(error), Handler.TOO_SLOW)
         except ProtocolError as error:
             asked = not isinstance(error, DestinationRefusedError | LocalProtocolError)
             return Reply(failure_of(error), Handler.ANSWERED if asked else Handler.UNASKED)
@@ -134,14 +134,14 @@ def read(request: Request, answer: HttpResponse, limits: Limits) -> Response | F
         try:
             failure = wire_failures.from_wire(wire_failures.unwrapped(_said(error)))
         except RecursionError:
-            return _call_error("the answer holds a failure that is nested too deep", retryable=False)
+            return call_error("the answer holds a failure that is nested too deep", retryable=False)
         set_state(failure, canceled=error.state == OperationErrorState.CANCELED)
         return Response(start_operation=StartOperationResponse(failure=failure))
     except (HandlerError, ProtocolError) as error:
         try:
             return failure_of(error)
         except RecursionError:
-            return _call_error("the answer holds a failure that is nested too deep")
+            return call_error("the answer holds a failure that is nested too deep")
 
 
 def failure_of(error: HandlerError | ProtocolError) -> Failure:
@@ -154,20 +154,20 @@ def failure_of(error: HandlerError | ProtocolError) -> Failure:
         case LocalProtocolError():
             return handler_error(HandlerErrorType.BAD_REQUEST, str(error))
         case ResponseTooLargeError():
-            return _call_error(f"{TOO_LARGE}: {error}", retryable=False)
+            return call_error(f"{TOO_LARGE}: {error}", retryable=False)
         case RequestTimedOutError():
-            return _call_error(f"request timed out: {error}")
+            return call_error(f"request timed out: {error}")
         case _:
-            return _call_error(str(error))
+            return call_error(str(error))
 
 
 def _succeeded(answer: Succeeded, limits: Limits) -> Response | Failure:
     encoding = answer.content.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        return _call_error(f"expected an answer without content-encoding, but it is {encoding[:40]!r}", retryable=False)
+        return call_error(f"expected an answer without content-encoding, but it is {encoding[:40]!r}", retryable=False)
     payload = from_content(answer.content)
     if (size := payload.ByteSize()) > limits.PAYLOAD_SIZE:
-        return _call_error(f"{TOO_LARGE}: a result of {size} bytes, at most {limits.PAYLOAD_SIZE}", retryable=False)
+        return call_error(f"{TOO_LARGE}: a result of {size} bytes, at most {limits.PAYLOAD_SIZE}", retryable=False)
     success = StartOperationResponse.Sync(payload=payload, links=_links(answer.links))
     return Response(start_operation=StartOperationResponse(sync_success=success))
 
@@ -176,7 +176,7 @@ def _accepted(answer: Started, limits: Limits) -> Response | Failure:
     size = len(answer.token.encode())
     if size > limits.NEXUS_TOKEN_SIZE:
         message = f"invalid operation token: length exceeds allowed limit ({size}/{limits.NEXUS_TOKEN_SIZE})"
-        return _call_error(message, retryable=False)
+        return call_error(message, retryable=False)
     accepted = StartOperationResponse.Async(
         operation_id=answer.token, operation_token=answer.token, links=_links(answer.links)
     )
@@ -202,13 +202,6 @@ def _said(error: OperationError) -> nexusrpc.Failure:
     if error.original_failure is None and cause is not None:
         return failure_from_error(cause)
     return failure_from_error(error)
-
-
-def _call_error(message: str, *, retryable: bool = True) -> Failure:
-    return Failure(
-        message=message,
-        application_failure_info=ApplicationFailureInfo(type=CALL_ERROR, non_retryable=not retryable),
-    )
 
 
 def _callers_own(header: Mapping[str, str]) -> dict[str, str]:

@@ -228,7 +228,10 @@ class Operations:
         if row is None or not isinstance(reply.answer, Failure):
             return
         times = row.too_slow + 1
-        failure = failures.too_slow(times, timeout) if times >= tx.limits.NEXUS_TOO_SLOW_FROM else reply.answer
+        failure = reply.answer
+        if times >= tx.limits.NEXUS_TOO_SLOW_FROM:
+            by_http = failure.HasField("application_failure_info")
+            failure = failures.too_slow_at_a_url(times, timeout) if by_http else failures.too_slow(times, timeout)
         nexus_operation.attempt_failed(tx, row, failure, too_slow=True)
 
     @staticmethod
