@@ -260,6 +260,23 @@ async def test_a_callback_without_an_answer_in_time_is_sent_again() -> None:
         assert "within 0.3 s" in told.message
 
 
+async def test_so_many_requests_are_under_way_and_no_more() -> None:
+    """What found no room says nothing of who was to be called."""
+    async with silent() as url, backend("http://127.0.0.1:*", limits={**SHORT, "outbound_in_flight": 1}) as here:
+        await here.create_external_endpoint("outside", url)
+        await here.start("order", "queue")
+        await here.run_workflow_task("queue", *[schedule_operation("outside") for _ in range(7)])
+        async with asyncio.timeout(20):
+            while True:
+                infos = (await here.describe("order")).pending_nexus_operations
+                if all(info.HasField("last_attempt_failure") for info in infos):
+                    break
+        told = sorted(info.last_attempt_failure.message.partition(":")[0] for info in infos)
+        assert told[-1] == "too many requests were under way all the time"
+        assert told[0] == "request timed out"
+        assert not any(info.blocked_reason for info in infos)
+
+
 async def test_calls_under_way_hold_up_nothing_else() -> None:
     async with silent() as url, backend("http://127.0.0.1:*") as here, LoopGuard():
         await here.create_external_endpoint("outside", url)

@@ -175,6 +175,10 @@ NEXUS_CALLS_IN_FLIGHT = 200
 """Calls of one kind that one caller namespace has under way to one endpoint; the others wait in line. Twice the Nexus
 tasks that an SDK's worker takes at once; Temporal's `history.outboundQueue.groupLimiter.concurrency` is 100.
 """
+OUTBOUND_IN_FLIGHT = 500
+"""Requests by HTTP that are under way to all URLs together, each with a connection of its own: half of the files that
+a process may open by default on Linux. The others wait, for half of the time that they may take.
+"""
 NEXUS_POLLED_WITHIN = 10 * SECOND
 """A task queue that nobody polled for so long has no worker: calls of it wait until one polls. As long as a call may
 take: a worker that has all hands full polls again within that time.

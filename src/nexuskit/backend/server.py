@@ -178,7 +178,7 @@ async def start(
         listener = bind(host, http_port)
         try:
             base = _url(_reachable(host), listener.getsockname()[1])
-            outward = await Outward.open(outbound or Outbound(), base, limits.PAYLOAD_SIZE, resolver)
+            outward = await Outward.open(outbound or Outbound(), base, limits, resolver)
             services = await _load(engine, clock, draw, outward)
             for name in (DEFAULT_NAMESPACE, *namespaces):
                 await _add_namespace(services, name)

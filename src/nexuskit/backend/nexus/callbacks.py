@@ -100,8 +100,10 @@ class Callbacks:
             return Said(Verdict.WELL)
         failure, retryable, sent = undelivered
         self._engine.run(source, lambda tx: self._refused(tx, waiting, failure, retryable=retryable))
+        if not sent:
+            return NOTHING_SAID
         if not retryable:
-            return Said(Verdict.WELL) if sent else NOTHING_SAID
+            return Said(Verdict.WELL)
         return Said(Verdict.UNWELL, Fault(source.execution.info.workflow_id, failure.message[:MESSAGE_SHOWN]))
 
     def _completion(

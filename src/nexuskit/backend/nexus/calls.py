@@ -51,7 +51,7 @@ class Handler(Enum):
 
     ANSWERED = "a worker got the request, and answered"
     TOO_SLOW = "a worker got the request, or it went to a URL, and no answer came in time"
-    BUSY = "workers poll, and none got to it in time"
+    BUSY = "workers poll, and none got to it in time; or too much else was on its way to URLs"
     AWAY = "no worker polls"
     UNASKED = "the request was not sent, and never will be as it is"
 

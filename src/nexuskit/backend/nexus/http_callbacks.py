@@ -19,6 +19,7 @@ from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.nexus import links, wire_failures
 from nexuskit.backend.nexus.completions import is_canceled, told_of
 from nexuskit.backend.nexus.http_calls import USER_AGENT
+from nexuskit.backend.nexus.outward import NoRoomError
 from nexuskit.backend.nexus.payloads import to_content
 from nexuskit.backend.times import SECOND
 from nexuskit.protocol.allow_list import Destination
@@ -88,6 +89,8 @@ async def deliver(
         return _undelivered(f"handler error ({error.raw_error_type}): {error}", retryable=error.retryable)
     except (DestinationRefusedError, LocalProtocolError) as error:
         return _undelivered(str(error), retryable=False, sent=False)
+    except NoRoomError as error:
+        return _undelivered(str(error), retryable=True, sent=False)
     except ProtocolError as error:
         return _undelivered(str(error), retryable=not isinstance(error, ResponseTooLargeError))
     return None

@@ -28,6 +28,7 @@ from nexuskit.backend.nexus import wire_failures
 from nexuskit.backend.nexus.calls import Handler, Reply
 from nexuskit.backend.nexus.failures import HandlerErrorType, call_error, handler_error, set_state
 from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE
+from nexuskit.backend.nexus.outward import NoRoomError
 from nexuskit.backend.nexus.payloads import from_content, to_content
 from nexuskit.protocol import headers as names
 from nexuskit.protocol.calling import parse_cancel_response, parse_start_response, write_cancel, write_start
@@ -79,6 +80,8 @@ class HttpCalls:
             answer = await self._outward.send(sent, timeout)
         except RequestTimedOutError as error:
             return Reply(failure_of(error), Handler.TOO_SLOW)
+        except NoRoomError as error:
+            return Reply(failure_of(error), Handler.BUSY)
         except ProtocolError as error:
             asked = not isinstance(error, DestinationRefusedError | LocalProtocolError)
             return Reply(failure_of(error), Handler.ANSWERED if asked else Handler.UNASKED)

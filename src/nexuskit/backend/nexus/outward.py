@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING
 
 from nexuskit.backend.errors import StartError
 from nexuskit.protocol.allow_list import Destination
-from nexuskit.protocol.errors import DestinationRefusedError
+from nexuskit.protocol.errors import DestinationRefusedError, TransportError
 from nexuskit.protocol.outbound import certificates, exchange, guarded_client, resolve
 
 if TYPE_CHECKING:
     import httpx
 
     from nexuskit.backend.configuration import Outbound
+    from nexuskit.backend.settings import Limits
     from nexuskit.protocol.outbound import Resolver
     from nexuskit.protocol.values import HttpRequest, HttpResponse
 
 _LIST = "'allow' in [outbound] of the backend's configuration"
+
+
+class NoRoomError(TransportError):
+    """As many requests as may be were under way all the time; nothing was sent."""
 
 
 class Outward:
@@ -33,33 +38,34 @@ class Outward:
         callback_url: where the handlers of endpoints with a URL send completions.
     """
 
-    def __init__(self, outbound: Outbound, base: str, client: httpx.AsyncClient | None, max_answer: int) -> None:
+    def __init__(self, outbound: Outbound, base: str, client: httpx.AsyncClient | None, limits: Limits) -> None:
         self._allow = outbound.allow
         self._client = client
-        self._max_answer = max_answer
+        self._max_answer = limits.PAYLOAD_SIZE
+        self._room = asyncio.Semaphore(limits.OUTBOUND_IN_FLIGHT)
         self.callback_url = f"{outbound.public_url or base}/nexus/callback"
 
     @classmethod
-    async def open(cls, outbound: Outbound, base: str, max_answer: int, resolver: Resolver = resolve) -> Outward:
+    async def open(cls, outbound: Outbound, base: str, limits: Limits, resolver: Resolver = resolve) -> Outward:
         """Made ready to send.
 
         Args:
             outbound: what is configured.
             base: the URL of this backend's own HTTP address.
-            max_answer: bytes of an answer; longer ones are not read.
+            limits: an answer has that of payloads; longer ones are not read.
             resolver: looks names up.
 
         Raises:
             StartError: the configured authorities cannot be read.
         """
         if not outbound.allow.patterns:
-            return cls(outbound, base, None, max_answer)
+            return cls(outbound, base, None, limits)
         try:
             # Aside: it reads all the authorities there are.
             verify = await asyncio.to_thread(certificates, outbound.ca_file)
         except OSError as error:  # of what is no certificate, too
             raise StartError(f"The authorities {outbound.ca_file} cannot be read: {error}.") from error
-        return cls(outbound, base, guarded_client(outbound.allow, resolver=resolver, verify=verify), max_answer)
+        return cls(outbound, base, guarded_client(outbound.allow, resolver=resolver, verify=verify), limits)
 
     def check(self, url: str) -> None:
         """Refuse a URL to which requests may not go. What its name resolves to is looked at when one is sent.
@@ -79,6 +85,7 @@ class Outward:
 
         Raises:
             DestinationRefusedError: it may not go there.
+            NoRoomError: too many others are under way.
             TransportError: there was no answer, or none in time.
             ResponseTooLargeError: the answer is too long.
             LocalProtocolError: the URL is none.
@@ -86,15 +93,20 @@ class Outward:
         self.check(request.target)
         if self._client is None:  # not with an empty list
             raise DestinationRefusedError(f"there is nothing in {_LIST}")
+        left = timedelta(microseconds=timeout // 1000)
+        if self._room.locked():
+            left /= 2  # half of it to wait for its turn
         try:
-            return await exchange(
-                self._client,
-                request,
-                timeout=timedelta(microseconds=timeout // 1000),
-                max_response_bytes=self._max_answer,
-            )
+            async with asyncio.timeout(left.total_seconds()):
+                await self._room.acquire()
+        except TimeoutError:
+            raise NoRoomError("too many requests were under way all the time") from None
+        try:
+            return await exchange(self._client, request, timeout=left, max_response_bytes=self._max_answer)
         except DestinationRefusedError as error:
             raise DestinationRefusedError(f"{error} ({_LIST})") from None
+        finally:
+            self._room.release()
 
     async def close(self) -> None:
         """Close what is open."""
