@@ -15,8 +15,9 @@ from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
 
 from nexuskit.backend import serve
 from nexuskit.identity.allowed_callers import ALLOWED_CALLERS_KEY, write_allowed_callers
+from tests.support.operation import Operation
 from tests.support.raw import Namespace, endpoint_spec, refusal
-from tests.support.values import complete_workflow, event_names, schedule_operation, sync_result
+from tests.support.values import complete_workflow, event_names, payload, schedule_operation, sync_result
 
 pytestmark = pytest.mark.usefixtures("embedded_only")
 
@@ -113,3 +114,19 @@ async def test_the_list_holds_after_a_restart(tmp_path: Path) -> None:
         orders = Namespace("orders", channel)
         woken = await failed_call(orders, "order", "queue", "guarded")
         assert why(woken)[0] == "UNAUTHORIZED"
+
+
+async def test_an_operation_that_stands_alone_is_refused_before_anything_is_written(
+    orders: Namespace, payments: Namespace, unique: Callable[[str], str]
+) -> None:
+    made = await create(orders, unique("endpoint"), unique("nexus"), ["payments"])
+    refused = Operation(orders, unique("operation"), made.spec.name)
+    why = await refusal(refused.start())
+    assert why.code == grpc.StatusCode.PERMISSION_DENIED
+    assert "'orders'" in why.message
+    assert (await refusal(refused.describe())).code == grpc.StatusCode.NOT_FOUND
+    allowed = Operation(payments, unique("operation"), made.spec.name)
+    await allowed.start()
+    task = await payments.poll_nexus_task(made.spec.target.worker.task_queue)
+    await payments.answer_nexus_task(task, sync_result(1))
+    assert await allowed.outcome() == payload(1)

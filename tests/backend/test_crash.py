@@ -32,12 +32,15 @@ from temporalio.api.workflowservice.v1 import (
     UpdateWorkflowExecutionResponse,
 )
 from temporalio.client import Client, WorkflowHandle
+from temporalio.common import NexusOperationIDConflictPolicy, NexusOperationIDReusePolicy
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from tests.support.alone import Alone
 from tests.support.backend_process import BackendProcess
-from tests.support.crash_samples import LOST_AFTER, Order, Pay, PaymentsHandler, Place, charge, charged
+from tests.support.crash_samples import LOST_AFTER, Order, Pay, Payments, PaymentsHandler, Place, charge, charged
 from tests.support.messages import acceptance, place_of, response
+from tests.support.operation import Operation
 from tests.support.raw import Namespace, refusal
 from tests.support.values import (
     application_failure,
@@ -45,10 +48,12 @@ from tests.support.values import (
     complete_workflow,
     duration,
     event_names,
+    payload,
     payloads,
     result_of,
     schedule_activity,
     schedule_operation,
+    sync_result,
 )
 
 ROUNDS = int(os.environ.get("NEXUSKIT_CRASH_ROUNDS", "1"))
@@ -406,6 +411,73 @@ async def test_a_handlers_workflow_task_polled_before_a_kill_still_completes_the
         assert result_of(completed) == "paid"
         history = await raw.orders.history("order")
         check_counts(history, NEXUS_OPERATION_STARTED=1, NEXUS_OPERATION_COMPLETED=1)
+
+
+async def test_operations_that_stand_alone_go_on_after_a_kill_wherever_they_are(backend: BackendProcess) -> None:
+    """One has not been called, one is with its handler, one has started, one has ended."""
+    names = ["waits", "asked", "started", "ended"]
+    async with connected(backend) as raw:
+        for name in names:
+            await raw.payments.create_endpoint(name, name)
+            await Operation(raw.orders, name, name).start(input=payload(name), request_id=name)
+        asked = await raw.payments.poll_nexus_task("asked")
+        await start_payment(raw, asked, "pay-asked")
+        began = await raw.payments.poll_nexus_task("started")
+        await start_payment(raw, began, "pay-started")
+        await raw.payments.answer_nexus_task(began, async_result("token"))
+        await Operation(raw.orders, "started", "started").started()
+        await raw.payments.answer_nexus_task(await raw.payments.poll_nexus_task("ended"), sync_result("at once"))
+        await Operation(raw.orders, "ended", "ended").outcome()
+    await restart(backend)
+    async with connected(backend) as raw:
+        operations = {name: Operation(raw.orders, name, name) for name in names}
+        for name in names:  # the repeat of what was acknowledged
+            assert not (await operations[name].start(input=payload(name), request_id=name)).started
+        again = await raw.payments.poll_nexus_task("asked")
+        assert again.request.start_operation.request_id == asked.request.start_operation.request_id
+        await raw.payments.answer_nexus_task(again, async_result("token"))
+        for _ in range(2):
+            task = await raw.payments.poll_workflow_task("payments")
+            await raw.payments.complete_workflow_task(task, complete_workflow(task.workflow_execution.workflow_id))
+        await raw.payments.answer_nexus_task(await raw.payments.poll_nexus_task("waits"), sync_result("late"))
+        outcomes = {name: await operations[name].outcome() for name in names}
+    await restart(backend)
+    async with connected(backend) as raw:
+        expected = {"waits": "late", "asked": "pay-asked", "started": "pay-started", "ended": "at once"}
+        for name in names:
+            assert outcomes[name] == await Operation(raw.orders, name, name).outcome() == payload(expected[name])
+
+
+async def test_operations_that_stand_alone_end_once_whenever_the_backend_dies(
+    backend: BackendProcess, dice: random.Random
+) -> None:
+    async with workers(backend) as client:
+        payments = client.create_nexus_client(Payments, ENDPOINT)
+        run = f"{dice.getrandbits(32):08x}"
+        orders = [Order(f"{run}-{number}", dice.uniform(0, 1)) for number in range(ORDERS)]
+
+        async def pay(order: Order) -> str:
+            while True:  # a start that was not answered is asked for again, and gets the one that is there
+                with contextlib.suppress(RPCError):
+                    handle = await payments.start_operation(
+                        Payments.pay,
+                        order,
+                        id=order.name,
+                        id_conflict_policy=NexusOperationIDConflictPolicy.USE_EXISTING,
+                        id_reuse_policy=NexusOperationIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    )
+                    break
+            while True:
+                with contextlib.suppress(RPCError):
+                    return await handle.result()
+
+        paying = [asyncio.create_task(pay(order)) for order in orders]
+        for _ in range(2):
+            await asyncio.sleep(dice.uniform(0.1, 0.6))
+            await restart(backend)
+        assert await asyncio.gather(*paying) == [f"receipt of {order.name}" for order in orders]
+        listed = [each async for each in client.list_nexus_operations(f"Endpoint = '{ENDPOINT}'")]
+        assert Counter(each.operation_id for each in listed) == Counter(order.name for order in orders)
 
 
 async def test_a_nexus_task_lost_in_a_kill_comes_again_as_the_same_request(backend: BackendProcess) -> None:

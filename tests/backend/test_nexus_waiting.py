@@ -20,11 +20,13 @@ from temporalio.api.workflowservice.v1 import PollNexusTaskQueueRequest, PollNex
 from nexuskit.backend.server import running
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import HOUR, MILLISECOND
+from tests.support.operation import Operation
 from tests.support.raw import IDENTITY, Namespace, endpoint_spec
 from tests.support.values import (
     async_result,
     cancel_operation,
     event_names,
+    payload,
     schedule_operation,
     sync_result,
 )
@@ -108,6 +110,21 @@ async def test_a_call_waits_for_its_worker_through_a_restart(tmp_path: Path) -> 
         await teams.payments.answer_nexus_task(task, sync_result(1))
         woken = await teams.orders.poll_workflow_task(ORDERS)
         assert "NEXUS_OPERATION_COMPLETED" in event_names(woken.history.events)
+
+
+async def test_an_operation_that_stands_alone_waits_for_its_worker_through_a_restart(tmp_path: Path) -> None:
+    async with backend(tmp_path / "a.db", NEXUS_RETRY_INTERVAL=HOUR) as teams:
+        await teams.payments.create_endpoint(ENDPOINT, QUEUE)
+        alone = Operation(teams.orders, "operation", ENDPOINT)
+        await alone.start()
+        async with asyncio.timeout(10):
+            while "no worker polls" not in (info := await alone.info()).last_attempt_failure.message:
+                pass
+        assert (info.state, info.attempt) == (State.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF, 0)
+    async with backend(tmp_path / "a.db", NEXUS_RETRY_INTERVAL=HOUR) as teams:
+        alone = Operation(teams.orders, "operation", ENDPOINT)
+        await teams.payments.answer_nexus_task(await teams.poll(), sync_result("paid"))
+        assert await alone.outcome() == payload("paid")
 
 
 async def test_a_call_that_waits_for_a_worker_goes_where_its_endpoint_is_turned_to() -> None:

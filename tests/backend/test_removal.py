@@ -13,15 +13,15 @@ from temporalio.api.common.v1 import ActivityType
 from temporalio.api.common.v1 import Callback as CallbackProto
 from temporalio.api.enums.v1 import NamespaceState
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest
+from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest, StartNexusOperationExecutionRequest
 
 from nexuskit.backend import limits, starting
 from nexuskit.backend.agenda import Waiting
 from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import activity_options, callback, standalone, start, workflow
+from nexuskit.backend.history import activity_options, callback, standalone, standalone_operation, start, workflow
 from nexuskit.backend.history.callback import Callback
-from nexuskit.backend.history.state import ACTIVITY, Info, space
+from nexuskit.backend.history.state import ACTIVITY, OPERATION, Info, space
 from nexuskit.backend.namespaces import Namespace, Namespaces
 from nexuskit.backend.removal import Remover, Run
 from nexuskit.backend.settings import DEFAULTS
@@ -447,3 +447,53 @@ async def test_a_start_up_goes_on_with_a_deleted_namespace(kept: Kept, tmp_path:
     assert again.namespaces.all() == []
     assert await again.counts() == NONE
     await again.close()
+
+
+# --- Nexus operations that stand alone
+
+
+def operation_alone(kept: Kept, operation_id: str = "order") -> Resident:
+    """One that waits for its handler."""
+    info = Info(
+        namespace_id=NAMESPACE,
+        workflow_id=operation_id,
+        run_id=kept.engine.draw.run_id(kept.clock.now()),
+        archetype=OPERATION,
+    )
+    request = StartNexusOperationExecutionRequest(
+        operation_id=operation_id, endpoint="payments", service="Payments", operation="charge"
+    )
+    return kept.engine.create(info, lambda tx: standalone_operation.start(tx, request, "endpoint-1", {}))[0]
+
+
+async def test_an_operation_goes_when_its_time_is_over_and_others_of_its_id_stay(kept: Kept) -> None:
+    await kept.orders.started("order", start_timer("t", 1000 * 3600))
+    alone(kept)
+    resident, other = operation_alone(kept), operation_alone(kept, "other")
+    kept.engine.run(resident, lambda tx: standalone_operation.terminate(tx, "", "", ""))
+    await kept.pass_time(3 * HOUR)
+    assert (await kept.counts())["executions"] == 3
+    assert (await kept.engine.find(NAMESPACE, "order")).execution.info.running
+    assert (await kept.engine.find(space(NAMESPACE, ACTIVITY), "order")).execution.info.running
+    place = space(NAMESPACE, OPERATION)
+    assert (await kept.engine.find(place, "other")).execution is other.execution
+    with pytest.raises(StatusError):
+        await kept.engine.find(place, "order")
+
+
+async def test_an_operation_that_runs_is_terminated_and_gone(kept: Kept) -> None:
+    kept.remover.delete(operation_alone(kept))
+    await kept.pass_time(5 * SECOND)
+    assert await kept.counts() == NONE
+
+
+async def test_a_namespace_goes_with_its_operations(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REMOVAL_RUNS", 3)
+    for number in range(5):
+        operation_alone(kept, f"operation-{number}")
+        await kept.closed(f"closed-{number}")
+    renamed = msgspec.structs.replace(kept.namespaces.get("orders"), name="orders-deleted", state=DELETED)
+    await kept.namespaces.change(renamed).wait()
+    kept.remover.wake()
+    await kept.pass_time(5 * SECOND)
+    assert kept.namespaces.all() == []

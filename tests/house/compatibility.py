@@ -37,6 +37,12 @@ SHOWN_BY: Mapping[str, str] = {
     "PollActivityExecution": "tests/backend/test_standalone_activities.py",
     "RequestCancelActivityExecution": "tests/backend/test_standalone_activities.py",
     "TerminateActivityExecution": "tests/backend/test_standalone_activities.py",
+    "StartNexusOperationExecution": "tests/backend/test_standalone_operations.py",
+    "DescribeNexusOperationExecution": "tests/backend/test_standalone_operations.py",
+    "PollNexusOperationExecution": "tests/backend/test_standalone_operations.py",
+    "RequestCancelNexusOperationExecution": "tests/backend/test_standalone_operations.py",
+    "TerminateNexusOperationExecution": "tests/backend/test_standalone_operations.py",
+    "DeleteNexusOperationExecution": "tests/backend/test_standalone_operations.py",
     "StartWorkflowExecution": "tests/backend/test_workflows.py",
     "DescribeWorkflowExecution": "tests/backend/test_workflows.py",
     "GetWorkflowExecutionHistory": "tests/backend/test_history.py",
@@ -124,7 +130,8 @@ Activities:
 Lists:
 
 - `ORDER BY` one attribute is accepted; there, on an SQL database, refused.
-- `GROUP BY` in a list is refused; there, it does nothing. So is a filter of activities by what only workflows have.
+- `GROUP BY` in a list is refused; there, it does nothing. So is a filter of activities or Nexus operations by what only
+  workflows have.
 - A page token of something else is INVALID_ARGUMENT; there, UNKNOWN.
 - A custom search attribute's name has 1 to 255 printable characters, and no quotes and backslashes; there, any.
 - A list within the value of a KeywordList is refused; there, it is kept and never found.
@@ -161,6 +168,10 @@ Nexus:
 - From the second time on that a handler took a call and did not answer in time, the failure says what to do about it.
 - A cancellation that waits for the start shows when it was asked for; there, when the operation started.
 - Who answers a cancellation may do so in the newer failure form; there, only who answers a start may.
+- Nexus operations that stand alone need no setting; there, they are off. Their starts may bring completion callbacks
+  and links, also to one that runs; there, nobody reads these fields. A policy that is not known is refused; there, it
+  is the default. One that was cancelled stays so; there, it can still be terminated. A caller that an endpoint's list
+  does not name is refused at the start (PERMISSION_DENIED), and nothing is written.
 
 Task queues, workers, namespaces:
 

@@ -116,6 +116,7 @@ HONOURED: Mapping[str, str] = {
     "nexus.v1.StartOperationResponse.Async": "operation_id links operation_token",
     "nexus.v1.StartOperationResponse.Sync": "payload links",
     "nexus.v1.UnsuccessfulOperationError": "operation_state failure",
+    "nexusoperation.v1.OnConflictOptions": "attach_request_id attach_completion_callbacks attach_links",
     "operatorservice.v1.AddSearchAttributesRequest": "search_attributes namespace",
     "operatorservice.v1.CreateNexusEndpointRequest": "spec",
     "operatorservice.v1.DeleteNamespaceRequest": "namespace namespace_id",
@@ -138,9 +139,11 @@ HONOURED: Mapping[str, str] = {
     "workflow.v1.PostResetOperation": "signal_workflow",
     "workflow.v1.PostResetOperation.SignalWorkflow": "signal_name input header links",
     "workflowservice.v1.CountActivityExecutionsRequest": "namespace query",
+    "workflowservice.v1.CountNexusOperationExecutionsRequest": "namespace query",
     "workflowservice.v1.CountWorkersRequest": "namespace query",
     "workflowservice.v1.CountWorkflowExecutionsRequest": "namespace query",
     "workflowservice.v1.DeleteActivityExecutionRequest": "namespace activity_id run_id",
+    "workflowservice.v1.DeleteNexusOperationExecutionRequest": "namespace operation_id run_id",
     "workflowservice.v1.DeleteWorkflowExecutionRequest": "namespace workflow_execution",
     "workflowservice.v1.DeprecateNamespaceRequest": "namespace",
     "workflowservice.v1.DescribeActivityExecutionRequest": (
@@ -148,6 +151,9 @@ HONOURED: Mapping[str, str] = {
         "include_last_failure"
     ),
     "workflowservice.v1.DescribeNamespaceRequest": "namespace id",
+    "workflowservice.v1.DescribeNexusOperationExecutionRequest": (
+        "namespace operation_id run_id include_input include_outcome long_poll_token"
+    ),
     "workflowservice.v1.DescribeTaskQueueRequest": (
         "namespace task_queue task_queue_type report_stats report_config include_task_queue_status api_mode "
         "versions task_queue_types report_pollers"
@@ -167,6 +173,7 @@ HONOURED: Mapping[str, str] = {
         "namespace maximum_page_size next_page_token start_time_filter execution_filter type_filter status_filter"
     ),
     "workflowservice.v1.ListNamespacesRequest": "page_size next_page_token namespace_filter",
+    "workflowservice.v1.ListNexusOperationExecutionsRequest": "namespace page_size next_page_token query",
     "workflowservice.v1.ListOpenWorkflowExecutionsRequest": (
         "namespace maximum_page_size next_page_token start_time_filter execution_filter type_filter"
     ),
@@ -182,6 +189,7 @@ HONOURED: Mapping[str, str] = {
         "namespace task_queue identity worker_instance_key task_queue_metadata worker_version_capabilities "
         "deployment_options"
     ),
+    "workflowservice.v1.PollNexusOperationExecutionRequest": "namespace operation_id run_id wait_stage",
     "workflowservice.v1.PollNexusTaskQueueRequest": (
         "namespace task_queue identity worker_instance_key worker_version_capabilities deployment_options "
         "worker_heartbeat"
@@ -201,6 +209,9 @@ HONOURED: Mapping[str, str] = {
     ),
     "workflowservice.v1.RequestCancelActivityExecutionRequest": (
         "namespace activity_id run_id identity request_id reason"
+    ),
+    "workflowservice.v1.RequestCancelNexusOperationExecutionRequest": (
+        "namespace operation_id run_id identity request_id reason"
     ),
     "workflowservice.v1.RequestCancelWorkflowExecutionRequest": (
         "namespace workflow_execution identity first_execution_run_id reason links"
@@ -264,6 +275,11 @@ HONOURED: Mapping[str, str] = {
         "id_conflict_policy search_attributes header user_metadata priority completion_callbacks links "
         "on_conflict_options start_delay propagated_nexus_serialization_context"
     ),
+    "workflowservice.v1.StartNexusOperationExecutionRequest": (
+        "namespace identity request_id operation_id endpoint service operation schedule_to_close_timeout "
+        "schedule_to_start_timeout start_to_close_timeout input id_reuse_policy id_conflict_policy "
+        "search_attributes nexus_header user_metadata links completion_callbacks on_conflict_options"
+    ),
     "workflowservice.v1.StartWorkflowExecutionRequest": (
         "namespace workflow_id workflow_type task_queue input workflow_execution_timeout workflow_run_timeout "
         "workflow_task_timeout identity request_id workflow_id_reuse_policy workflow_id_conflict_policy "
@@ -272,6 +288,9 @@ HONOURED: Mapping[str, str] = {
         "priority eager_worker_deployment_options propagated_nexus_serialization_context"
     ),
     "workflowservice.v1.TerminateActivityExecutionRequest": "namespace activity_id run_id identity request_id reason",
+    "workflowservice.v1.TerminateNexusOperationExecutionRequest": (
+        "namespace operation_id run_id identity request_id reason"
+    ),
     "workflowservice.v1.TerminateWorkflowExecutionRequest": (
         "namespace workflow_execution reason details identity first_execution_run_id links"
     ),

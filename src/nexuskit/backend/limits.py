@@ -203,6 +203,8 @@ NEXUS_HEADERS_SIZE = 8_192
 """All headers of a call, names and values; `limit.header.size`."""
 NEXUS_NAME_LENGTH = 1_000
 """A service or operation name; `limit.service.name.length`, `limit.operation.name.length`."""
+NEXUS_REASON_LENGTH = 1_000
+"""Why an operation that stands alone is cancelled or terminated; `nexusoperation.limit.reasonLength`."""
 ENDPOINT_NAME_LENGTH = 200
 """`limit.endpointNameLength`."""
 ENDPOINT_DESCRIPTION_SIZE = 20_000

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.enums.v1 import NamespaceState
 
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import standalone, workflow
+from nexuskit.backend.history import standalone, standalone_operation, workflow
 from nexuskit.backend.history.identities import SERVER
-from nexuskit.backend.history.state import ACTIVITY, NOTHING, namespace_of, space
+from nexuskit.backend.history.state import ACTIVITY, NOTHING, OPERATION, namespace_of, space
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ REASON = "Delete workflow execution"
 """Why a running workflow that is deleted was terminated, in the real server's words."""
 ACTIVITY_REASON = "Delete activity execution"
 """The same of an activity that stands alone."""
+OPERATION_REASON = "Delete nexus operation execution"
+"""The same of a Nexus operation that stands alone."""
 
 ASK = "INSERT OR REPLACE INTO removals (execution, whole) VALUES (?, 1)"
 REMOVE_EVENTS = "DELETE FROM events WHERE execution = ?"
@@ -48,7 +50,7 @@ _WAITS = "SELECT 1 FROM pending WHERE execution = executions.id AND (due > 0 OR 
 _RUN = "SELECT id, namespace, workflow_id FROM executions"
 _ASKED = f"{_RUN} WHERE id IN (SELECT execution FROM removals WHERE whole = 1) AND NOT EXISTS ({_WAITS}) LIMIT ?"
 _WAITING = "SELECT 1 FROM removals WHERE whole = 1 LIMIT 1"
-_OF_NAMESPACE = f"{_RUN} WHERE namespace IN (?, ?) AND id > ? ORDER BY id LIMIT ?"
+_OF_NAMESPACE = f"{_RUN} WHERE namespace IN (?, ?, ?) AND id > ? ORDER BY id LIMIT ?"
 # `close_time > 0` is the condition of the index.
 _EXPIRED = (
     f"{_RUN} WHERE namespace = ? AND close_time > 0 AND close_time <= ? AND NOT EXISTS ({_WAITS})"
@@ -72,9 +74,9 @@ class Run(NamedTuple):
         return namespace_of(self.space)
 
 
-def spaces(namespace_id: str) -> tuple[str, str]:
-    """Where a namespace's executions are: its workflows, and its activities that stand alone."""
-    return space(namespace_id), space(namespace_id, ACTIVITY)
+def spaces(namespace_id: str) -> tuple[str, str, str]:
+    """Where a namespace's executions are: its workflows, and its activities and Nexus operations that stand alone."""
+    return space(namespace_id), space(namespace_id, ACTIVITY), space(namespace_id, OPERATION)
 
 
 class Part(NamedTuple):
@@ -331,6 +333,8 @@ class _Batch:
 def _terminate(tx: Transaction) -> None:
     if tx.state.info.archetype == ACTIVITY:
         standalone.terminate(tx, "", SERVER, ACTIVITY_REASON)
+    elif tx.state.info.archetype == OPERATION:
+        standalone_operation.terminate(tx, "", SERVER, OPERATION_REASON)
     else:
         workflow.terminate(tx, REASON, SERVER)
 

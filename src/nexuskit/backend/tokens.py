@@ -80,6 +80,14 @@ class ActivityState(msgspec.Struct, frozen=True, array_like=True, tag=True):
     transitions: Number
 
 
+class OperationState(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The same of a Nexus operation that stands alone."""
+
+    execution: Number
+    run_id: str
+    transitions: Number
+
+
 class NamePage(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Where to go on listing: after this name."""
 

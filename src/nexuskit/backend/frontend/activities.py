@@ -40,9 +40,9 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend.describe import callback_fields
-from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.frontend.pending_activities import run_state
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
+from nexuskit.backend.frontend.standalone import attach, changed, check_attaching, until
 from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import activity_options, callback, standalone
 from nexuskit.backend.history.state import ACTIVITY, Execution, Info, space
@@ -92,11 +92,7 @@ def _uses(services: Services, there: Resident, request: StartActivityExecutionRe
         return True
     if not info.running or request.id_conflict_policy != _CONFLICT.ACTIVITY_ID_CONFLICT_POLICY_USE_EXISTING:
         return False
-    wanted = request.on_conflict_options
-    callbacks = list(request.completion_callbacks) if wanted.attach_completion_callbacks else []
-    links = list(request.links) if wanted.attach_links else []
-    if callbacks or links:
-        services.engine.run(there, lambda tx: standalone.attach(tx, request.request_id, callbacks, links))
+    attach(services, there, request)
     return True
 
 
@@ -153,19 +149,8 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
             raise invalid_argument(f"user_metadata.{field} exceeds size limit. Length={size} Limit={limit}")
     check_attributes(services, namespace, request.search_attributes)
     check_callbacks(services, request)
-    _check_attaching(services, request)
+    check_attaching(services, request)
     return options
-
-
-def _check_attaching(services: Services, request: StartActivityExecutionRequest) -> None:
-    check_links(services.limits, request.links, request.completion_callbacks)
-    wanted = request.on_conflict_options
-    if wanted.attach_completion_callbacks and not wanted.attach_request_id:
-        raise invalid_argument("on_conflict_options: attach_completion_callbacks requires attach_request_id to be set")
-    if wanted.attach_request_id and not request.completion_callbacks and not request.links:
-        raise invalid_argument(
-            "on_conflict_options: attach_request_id requires at least one completion callback or link"
-        )
 
 
 # --- looking
@@ -209,13 +194,10 @@ def check_length(services: Services, field: str, value: str) -> None:
 async def poll(services: Services, call: Call, request: PollActivityExecutionRequest) -> PollActivityExecutionResponse:
     """PollActivityExecution: how it ended, once it has; empty after a while."""
     resident = await find(services, request.namespace, request.activity_id, request.run_id)
-    number = resident.execution.id
-    until = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
-    while resident.execution.info.running:
-        if services.clock.now() >= until or services.engine.stopping:
-            return PollActivityExecutionResponse()
-        await services.engine.more_events(resident, until, last=True)
-        resident = await services.engine.get(number)
+    closed = await until(services, call, resident, lambda execution: not execution.info.running, last=True)
+    if closed is None:
+        return PollActivityExecutionResponse()
+    resident = closed
     answer = PollActivityExecutionResponse(
         run_id=resident.execution.info.run_id, outcome=await _outcome(services, resident)
     )
@@ -239,10 +221,10 @@ async def describe(
         raise invalid_argument("run id is required when long poll token is provided")
     resident = await find(services, request.namespace, request.activity_id, request.run_id)
     if request.long_poll_token:
-        changed = await _changed(services, call, resident, request.long_poll_token)
-        if changed is None:
+        another = await changed(services, call, resident, tokens.ActivityState, request.long_poll_token)
+        if another is None:
             return DescribeActivityExecutionResponse()
-        resident = changed
+        resident = another
     scheduled = await services.engine.event(resident, standalone.SCHEDULED_ID)
     # What is shown is what is there now, and the answer leaves when that is on disk.
     execution = resident.execution
@@ -268,23 +250,6 @@ async def describe(
         answer.outcome.CopyFrom(await _outcome(services, resident))
     await services.engine.durable(resident)
     return answer
-
-
-async def _changed(services: Services, call: Call, resident: Resident, raw: bytes) -> Resident | None:
-    """The activity once it is another than the token saw; None after a while."""
-    try:
-        token = tokens.read(tokens.ActivityState, raw, "long poll token")
-    except StatusError:
-        raise invalid_argument("invalid long poll token") from None
-    if (token.execution, token.run_id) != (resident.execution.id, resident.execution.info.run_id):
-        raise invalid_argument("long poll token does not match execution")
-    until = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
-    while resident.execution.info.transitions <= token.transitions:
-        if services.clock.now() >= until or services.engine.stopping:
-            return None
-        await services.engine.more_events(resident, until)
-        resident = await services.engine.get(token.execution)
-    return resident
 
 
 def _described(execution: Execution, scheduled: HistoryEvent, now: int) -> ActivityExecutionInfo:

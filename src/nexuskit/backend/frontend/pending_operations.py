@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from temporalio.api.enums.v1 import NexusOperationCancellationState, PendingNexusOperationState
 from temporalio.api.failure.v1 import Failure
@@ -31,15 +31,41 @@ def shown(execution: Execution, lanes: Lanes, now: int) -> list[PendingNexusOper
         info = _operation(execution, row, lanes, now)
         cancellation = cancellations.get(key)
         if cancellation is not None:
-            info.cancellation_info.CopyFrom(_cancellation(execution, cancellation, row.endpoint, lanes, now))
+            fields = cancellation_fields(execution, cancellation, row.endpoint, lanes, now)
+            info.cancellation_info.CopyFrom(NexusOperationCancellationInfo(**fields))
         infos.append(info)
     return infos
 
 
-def _operation(execution: Execution, row: NexusOperation, lanes: Lanes, now: int) -> PendingNexusOperationInfo:
+class Standing(NamedTuple):
+    """Where a call stands that has no answer yet, or is being worked on.
+
+    Attributes:
+        state: one of `PendingNexusOperationState`.
+        ready: when the next attempt is made (ns), if it waits for that; else 0.
+        blocked: why no attempt is made at all.
+    """
+
+    state: PendingNexusOperationState.ValueType
+    ready: int = 0
+    blocked: str = ""
+
+
+def standing(execution: Execution, row: NexusOperation, lanes: Lanes, now: int) -> Standing:
+    """Where an operation stands that has not ended."""
     states = PendingNexusOperationState
+    if row.started_time:
+        return Standing(states.PENDING_NEXUS_OPERATION_STATE_STARTED)
+    if row.ready > now and not lanes.holds(Waiting(execution.id, row.kind, row.scheduled_id, row.attempt)):
+        return Standing(states.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF, row.ready)
+    blocked = lanes.blocked(Place(row.kind, execution.info.namespace_id, row.endpoint))
+    return Standing(_BLOCKED if blocked else states.PENDING_NEXUS_OPERATION_STATE_SCHEDULED, blocked=blocked)
+
+
+def _operation(execution: Execution, row: NexusOperation, lanes: Lanes, now: int) -> PendingNexusOperationInfo:
     made = row.attempt - row.unmade
-    info = PendingNexusOperationInfo(
+    state, ready, blocked = standing(execution, row, lanes, now)
+    return PendingNexusOperationInfo(
         endpoint=row.endpoint,
         service=row.service,
         operation=row.operation,
@@ -49,41 +75,33 @@ def _operation(execution: Execution, row: NexusOperation, lanes: Lanes, now: int
         schedule_to_start_timeout=duration(row.schedule_to_start),
         start_to_close_timeout=duration(row.start_to_close),
         scheduled_time=timestamp(row.scheduled_time),
+        state=state,
         # Those that have ended: the one whose answer started the operation is one of them.
         attempt=made if row.started_time else made - 1,
         last_attempt_complete_time=timestamp(row.last_attempt_end),
         last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
+        next_attempt_schedule_time=timestamp(ready),
         scheduled_event_id=row.scheduled_id,
+        blocked_reason=blocked,
     )
-    waiting = Waiting(execution.id, row.kind, row.scheduled_id, row.attempt)
-    if row.started_time:
-        info.state = states.PENDING_NEXUS_OPERATION_STATE_STARTED
-    elif row.ready > now and not lanes.holds(waiting):
-        info.state = states.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF
-        info.next_attempt_schedule_time.FromNanoseconds(row.ready)
-    else:
-        info.blocked_reason = lanes.blocked(Place(row.kind, execution.info.namespace_id, row.endpoint))
-        info.state = _BLOCKED if info.blocked_reason else states.PENDING_NEXUS_OPERATION_STATE_SCHEDULED
-    return info
 
 
-def _cancellation(
+def cancellation_fields(
     execution: Execution, row: NexusCancellation, endpoint: str, lanes: Lanes, now: int
-) -> NexusOperationCancellationInfo:
-    info = NexusOperationCancellationInfo(
-        requested_time=timestamp(row.requested_time),
-        state=NexusOperationCancellationState.ValueType(int(row.state)),
-        attempt=row.attempt - row.unmade,
-        last_attempt_complete_time=timestamp(row.last_attempt_end),
-        last_attempt_failure=Failure.FromString(row.last_failure) if row.last_failure else None,
-    )
-    if row.state not in (State.SCHEDULED, State.BACKING_OFF):
-        return info
+) -> dict[str, Any]:
+    """What is told of a cancellation, in whatever message: its fields have the same names there."""
+    fields: dict[str, Any] = {
+        "requested_time": timestamp(row.requested_time),
+        "state": NexusOperationCancellationState.ValueType(int(row.state)),
+        "attempt": row.attempt - row.unmade,
+        "last_attempt_complete_time": timestamp(row.last_attempt_end),
+        "last_attempt_failure": Failure.FromString(row.last_failure) if row.last_failure else None,
+    }
+    if row.ended or row.state not in (State.SCHEDULED, State.BACKING_OFF):
+        return fields
     waiting = Waiting(execution.id, row.kind, row.scheduled_id, row.attempt)
     if row.state == State.BACKING_OFF and row.ready > now and not lanes.holds(waiting):
-        info.next_attempt_schedule_time.FromNanoseconds(row.ready)
-        return info
-    info.blocked_reason = lanes.blocked(Place(row.kind, execution.info.namespace_id, endpoint))
+        return fields | {"next_attempt_schedule_time": timestamp(row.ready)}
+    blocked = lanes.blocked(Place(row.kind, execution.info.namespace_id, endpoint))
     scheduled = NexusOperationCancellationState.NEXUS_OPERATION_CANCELLATION_STATE_SCHEDULED
-    info.state = _CANCELLATION_BLOCKED if info.blocked_reason else scheduled
-    return info
+    return fields | {"blocked_reason": blocked, "state": _CANCELLATION_BLOCKED if blocked else scheduled}

@@ -9,6 +9,7 @@ from temporalio.api.common.v1 import Link
 from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus
 from temporalio.api.workflowservice.v1 import (
     StartActivityExecutionRequest,
+    StartNexusOperationExecutionRequest,
     StartWorkflowExecutionRequest,
     StartWorkflowExecutionResponse,
 )
@@ -204,7 +205,11 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
 
 
 def check_callbacks(
-    services: Services, request: StartWorkflowExecutionRequest | StartActivityExecutionRequest | UpdateRequest
+    services: Services,
+    request: StartWorkflowExecutionRequest
+    | StartActivityExecutionRequest
+    | StartNexusOperationExecutionRequest
+    | UpdateRequest,
 ) -> None:
     """The completion callbacks of a start or an update are such as can be delivered.
 

@@ -64,9 +64,11 @@ class NexusCancellation(Row, frozen=True, omit_defaults=True):
     """The task queue that nobody polled, as `nexus_operation.polled_queue` writes it; empty if there was somebody."""
     unmade: int = 0
     """Attempts that were not made, because nobody was there to be told: they lengthen no pause after the others."""
+    ended: bool = False
+    """Its operation stands alone, and both are shown though they are over; a workflow's are gone then."""
 
     def index(self, info: Info) -> Index:
-        if self.state not in (State.SCHEDULED, State.BACKING_OFF):
+        if self.ended or self.state not in (State.SCHEDULED, State.BACKING_OFF):
             return NOTHING
         # Numbers of attempts begin at 0 here, and a stamp of 0 is a stamp like any other.
         return Index(0, Destination(self.kind, info.namespace_id, self.awaits), self.ready, self.attempt)
@@ -106,6 +108,13 @@ def operation_ended(state: Execution, scheduled_id: int) -> None:
     """The operation is over, and nobody is to be told any more."""
     if state.of(NexusCancellation).get(scheduled_id) is not None:
         state.of(NexusCancellation).remove(scheduled_id)
+
+
+def operation_closed(state: Execution, scheduled_id: int) -> None:
+    """The operation, which stands alone, is over: nobody is to be told any more, and it is shown how far that came."""
+    row = state.of(NexusCancellation).get(scheduled_id)
+    if row is not None:
+        state.of(NexusCancellation).put(scheduled_id, msgspec.structs.replace(row, ended=True, awaits=""))
 
 
 def apply_attempt_failed(state: Execution, record: AttemptFailed) -> None:

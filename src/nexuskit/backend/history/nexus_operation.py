@@ -34,7 +34,7 @@ from temporalio.api.history.v1 import (
 
 from nexuskit.backend.errors import not_found
 from nexuskit.backend.history import nexus_cancellation, retry, workflow_task
-from nexuskit.backend.history.state import Destination, Index, Info, Row
+from nexuskit.backend.history.state import NOTHING, Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import SECOND, moment, span
 
@@ -75,8 +75,12 @@ class NexusOperation(Row, frozen=True, omit_defaults=True):
     """Attempts that were not made, because nobody was there to be asked: they lengthen no pause after the others."""
     too_slow: int = 0
     """Attempts that a handler took and did not answer in time."""
+    ended: bool = False
+    """It stands alone, and is shown though it is over; a workflow's is gone then."""
 
     def index(self, info: Info) -> Index:
+        if self.ended:
+            return NOTHING
         due = min(filter(None, (end for end, _ in deadlines(self))), default=0)
         if self.started_time:
             return Index(due=due, stamp=self.attempt)
@@ -174,35 +178,25 @@ def apply_attempt_failed(state: Execution, record: AttemptFailed) -> None:
         state.of(NexusOperation).put(row.scheduled_id, changed)
 
 
-def apply_completed(state: Execution, event: HistoryEvent) -> None:
-    _remove(state, event.nexus_operation_completed_event_attributes.scheduled_event_id)
-
-
-def apply_failed(state: Execution, event: HistoryEvent) -> None:
-    _remove(state, event.nexus_operation_failed_event_attributes.scheduled_event_id)
-
-
-def apply_cancelled(state: Execution, event: HistoryEvent) -> None:
-    _remove(state, event.nexus_operation_canceled_event_attributes.scheduled_event_id)
-
-
-def apply_timed_out(state: Execution, event: HistoryEvent) -> None:
-    _remove(state, event.nexus_operation_timed_out_event_attributes.scheduled_event_id)
-
-
-def _remove(state: Execution, scheduled_id: int) -> None:
+def apply_ended(state: Execution, event: HistoryEvent) -> None:
+    """It has completed, failed, timed out or been cancelled: it is pending no more."""
+    scheduled_id = of(event)
     state.of(NexusOperation).remove(scheduled_id)
     nexus_cancellation.operation_ended(state, scheduled_id)
+
+
+def of(event: HistoryEvent) -> int:
+    """The scheduled event's id of the operation that an event is about."""
+    return getattr(event, event.WhichOneof("attributes") or "").scheduled_event_id
 
 
 def reapply(tx: Transaction, event: HistoryEvent) -> None:
     """What became of an operation comes again, with a reset to a point at which the operation was under way."""
     name = event.WhichOneof("attributes") or ""
-    attributes = getattr(event, name)
-    row = tx.state.of(NexusOperation).get(attributes.scheduled_event_id)
+    row = tx.state.of(NexusOperation).get(of(event))
     started = event.event_type == EventType.EVENT_TYPE_NEXUS_OPERATION_STARTED
     if row is not None and not (started and row.started_time):
-        tx.add(event.event_type, links=list(event.links), **{name: attributes})
+        tx.add(event.event_type, links=list(event.links), **{name: getattr(event, name)})
 
 
 # --- what the handler and time say
@@ -217,8 +211,8 @@ def find(state: Execution, scheduled_id: int, request_id: str) -> NexusOperation
     row = state.of(NexusOperation).get(scheduled_id)
     if not state.info.running or row is None or row.request_id != request_id:
         raise not_found(
-            f"operation not found: workflow {state.info.workflow_id!r} has no pending Nexus operation"
-            f" at event {scheduled_id}"
+            f"operation not found: {state.info.archetype or 'workflow'} {state.info.workflow_id!r} has no pending Nexus"
+            f" operation at event {scheduled_id}"
         )
     return row
 

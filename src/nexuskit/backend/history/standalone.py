@@ -10,6 +10,7 @@ with its activity (temporalio/temporal: chasm/lib/activity).
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +30,7 @@ from nexuskit.backend.errors import Code, InvariantError, StatusError, invariant
 from nexuskit.backend.history import activity, callback
 from nexuskit.backend.history.activity import Activity
 from nexuskit.backend.history.activity_commands import text_payload
-from nexuskit.backend.history.state import ACTIVITY, NOTHING, Index, Info, Row
+from nexuskit.backend.history.state import ACTIVITY, NOTHING, OPERATION, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import moment, span
 from nexuskit.backend.visibility.search_attributes import merge
@@ -49,6 +50,7 @@ ONLY = 0
 SCHEDULED_ID = 1
 """Its scheduled event is the first of its history, and so the key of its `Activity`."""
 
+_CALLED = MappingProxyType({ACTIVITY: "an activity", OPERATION: "a Nexus operation"})
 _Status = ActivityExecutionStatus
 _RETRY_STATE_NONE = RetryState.RETRY_STATE_UNSPECIFIED
 
@@ -62,7 +64,10 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Standalone(Row, frozen=True, omit_defaults=True):
-    """What is known of it beside its attempts. There is one, and it stays when the activity is closed."""
+    """What is known of it beside its attempts. There is one, and it stays when the activity is closed.
+
+    A Nexus operation that stands alone has one as well.
+    """
 
     kind = "standalone"
     outlives = True
@@ -72,6 +77,8 @@ class Standalone(Row, frozen=True, omit_defaults=True):
     """`temporal.api.common.v1.Link`, serialised."""
     cancel: Asked | None = None
     terminate_request_id: str = ""
+    identity: str = ""
+    """Who started it, as that one says: of a Nexus operation, which is described with it."""
     serialization_context: bytes = b""
     """`temporal.api.nexus.v1.PropagatedSerializationContext`, serialised: kept for whoever started it."""
 
@@ -213,7 +220,7 @@ def start(tx: Transaction, request: StartActivityExecutionRequest, options: Acti
         Begun(
             request.request_id,
             span(request.start_delay),
-            _packed(request.links),
+            packed(request.links),
             merge(b"", request.search_attributes).SerializeToString(deterministic=True),
             context.SerializeToString(),
         )
@@ -223,7 +230,7 @@ def start(tx: Transaction, request: StartActivityExecutionRequest, options: Acti
 
 
 def attach(tx: Transaction, request_id: str, callbacks: Sequence[Callback], links: Sequence[Link]) -> None:
-    """Leave a start request's callbacks and links with the activity that runs; the same request again does nothing.
+    """Leave a start request's callbacks and links with the execution that runs; the same request again does nothing.
 
     Raises:
         StatusError: FAILED_PRECONDITION, if it would have more than it may.
@@ -233,20 +240,22 @@ def attach(tx: Transaction, request_id: str, callbacks: Sequence[Callback], link
         return
     there = len(tx.state.of(callback.Callback))
     if there + len(callbacks) > tx.limits.CALLBACKS:
-        raise _precondition(
-            f"cannot attach more than {tx.limits.CALLBACKS} callbacks to an activity"
+        raise precondition(
+            f"cannot attach more than {tx.limits.CALLBACKS} callbacks to {_CALLED[tx.state.info.archetype]}"
             f" ({there} callbacks already attached)"
         )
     if len(row.links) + len(links) > tx.limits.LINKS or len(row.requests) >= tx.limits.LINKS:
-        raise _precondition(
-            f"cannot attach more than {tx.limits.LINKS} links to an activity ({len(row.links)} links already attached)"
+        raise precondition(
+            f"cannot attach more than {tx.limits.LINKS} links to {_CALLED[tx.state.info.archetype]}"
+            f" ({len(row.links)} links already attached)"
         )
-    tx.note(Attached(request_id, _packed(links)))
+    tx.note(Attached(request_id, packed(links)))
     for each in callbacks:
         tx.note(callback.Registered(each.SerializeToString(), request_id, tx.now))
 
 
-def _packed(links: Sequence[Link]) -> tuple[bytes, ...]:
+def packed(links: Sequence[Link]) -> tuple[bytes, ...]:
+    """Links as they are kept."""
     return tuple(link.SerializeToString() for link in links)
 
 
@@ -261,7 +270,7 @@ def request_cancel(tx: Transaction, asked: Asked) -> None:
         return
     _check_open(tx.state)
     if before is not None:
-        raise _precondition(f"cancellation already requested with request ID {before.request_id}")
+        raise precondition(f"cancellation already requested with request ID {before.request_id}")
     tx.note(CancelAsked(asked))
     requested = tx.add(
         EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED,
@@ -291,7 +300,7 @@ def terminate(tx: Transaction, request_id: str, identity: str, reason: str) -> N
         before = about(tx.state).terminate_request_id
         if before == request_id:
             return
-        raise _precondition(f"already terminated with request ID {before}")
+        raise precondition(f"already terminated with request ID {before}")
     _check_open(tx.state)
     tx.note(Terminated(request_id))
     failure = Failure(message=reason, terminated_failure_info=TerminatedFailureInfo(identity=identity))
@@ -306,10 +315,11 @@ def terminate(tx: Transaction, request_id: str, identity: str, reason: str) -> N
 def _check_open(state: Execution) -> None:
     if not state.info.running:
         name = _Status.Name(_Status.ValueType(state.info.status)).removeprefix("ACTIVITY_EXECUTION_STATUS_")
-        raise _precondition(f"activity is in terminal state {''.join(word.title() for word in name.split('_'))}")
+        raise precondition(f"activity is in terminal state {''.join(word.title() for word in name.split('_'))}")
 
 
-def _precondition(message: str) -> StatusError:
+def precondition(message: str) -> StatusError:
+    """The refusal of what cannot be done any more."""
     return StatusError(Code.FAILED_PRECONDITION, message)
 
 

@@ -32,6 +32,8 @@ RUNNING = WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
 
 ACTIVITY = "activity"
 """The archetype of an activity that stands alone; a workflow's is empty."""
+OPERATION = "nexus-operation"
+"""The archetype of a Nexus operation that stands alone."""
 
 
 class Destination(NamedTuple):
@@ -86,14 +88,16 @@ class Info(msgspec.Struct, omit_defaults=True):
     """What is known of a run as a whole. Times and spans in nanoseconds, 0 for unset.
 
     Of an activity that stands alone, `workflow_id` and `workflow_type` are the activity's, and `status` is an
-    `ActivityExecutionStatus`, of which the one for running has the same number.
+    `ActivityExecutionStatus`, of which the one for running has the same number. Of a Nexus operation that stands alone,
+    `workflow_id` is the operation's id, `workflow_type` its name and `task_queue` its endpoint's, and `status` is a
+    `NexusOperationExecutionStatus`, with the same number for running.
     """
 
     namespace_id: str
     workflow_id: str
     run_id: str
     archetype: str = ""
-    """What runs: a workflow, or `ACTIVITY`."""
+    """What runs: a workflow, `ACTIVITY` or `OPERATION`."""
     workflow_type: str = ""
     task_queue: str = ""
     status: int = int(RUNNING)
@@ -146,10 +150,12 @@ class Info(msgspec.Struct, omit_defaults=True):
     """When it came about by a reset (ns); 0 where it did not."""
     signals: int = 0
     """How many it got so far."""
+    keywords: dict[str, str] = {}
+    """By what else lists find it, beside its search attributes: name → value."""
 
     @property
     def space(self) -> str:
-        """Within what the id is the only one: the namespace's workflows, or its activities. What the store goes by."""
+        """Within what the id is the only one: all that is of its kind in the namespace. What the store goes by."""
         return space(self.namespace_id, self.archetype)
 
     @property

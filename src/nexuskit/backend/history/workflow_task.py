@@ -326,6 +326,8 @@ def apply_dropped(state: Execution, _: Dropped) -> None:
 def schedule(tx: Transaction) -> None:
     """The workflow has something to do: a task waits for a worker, unless one is there already."""
     info = tx.state.info
+    if info.archetype:
+        return  # no workflow, whose machines it shares: there is no code to be woken
     task = current(tx.state)
     if info.running and task is not None and task.started and buffer.full(tx):
         # More than the task in flight can be waited for: it is failed, and they take their place (as on a real server).

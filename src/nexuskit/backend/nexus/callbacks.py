@@ -10,14 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from temporalio.api.common.v1 import Callback as CallbackProto
-from temporalio.api.common.v1 import Link
-from temporalio.api.enums.v1 import ActivityExecutionStatus, EventType, WorkflowExecutionStatus
+from temporalio.api.common.v1 import Link, Payload, Payloads
+from temporalio.api.enums.v1 import (
+    ActivityExecutionStatus,
+    EventType,
+    NexusOperationExecutionStatus,
+    WorkflowExecutionStatus,
+)
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo
 
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import activity_failures, callback, standalone, update, workflow
+from nexuskit.backend.history import activity_failures, callback, standalone, standalone_operation, update, workflow
 from nexuskit.backend.history.attach import Attached
-from nexuskit.backend.history.state import ACTIVITY
+from nexuskit.backend.history.state import ACTIVITY, OPERATION
 from nexuskit.backend.history.workflow import Outcome
 from nexuskit.backend.nexus import http_callbacks
 from nexuskit.backend.nexus.breaker import Fault, Verdict
@@ -36,6 +41,10 @@ if TYPE_CHECKING:
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.completions import Completions
     from nexuskit.backend.nexus.outward import Outward
+
+
+_CANCELLED = int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED)
+_FAILED = int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED)
 
 
 class Callbacks:
@@ -122,6 +131,9 @@ class Callbacks:
         namespace = self._namespaces.get_by_id(info.namespace_id).name
         if info.archetype == ACTIVITY:
             return Link(activity=Link.Activity(namespace=namespace, activity_id=info.workflow_id, run_id=info.run_id))
+        if info.archetype == OPERATION:
+            ids = Link.NexusOperation(namespace=namespace, operation_id=info.workflow_id, run_id=info.run_id)
+            return Link(nexus_operation=ids)
         event = Link.WorkflowEvent(namespace=namespace, workflow_id=info.workflow_id, run_id=info.run_id)
         if row.update_id:
             event.request_id_ref.request_id = row.request_id
@@ -165,24 +177,29 @@ def _began(source: Execution, row: callback.Callback) -> int:
 
 
 def _outcome(source: Execution, row: callback.Callback, closing: HistoryEvent) -> Outcome:
-    """How a run ended, or an update of it; of an activity that stands alone in a workflow's terms."""
+    """How a run ended, or an update of it; of what stands alone in a workflow's terms."""
     if row.update_id:
         return _of_update(closing)
+    if source.info.archetype == OPERATION:
+        told = standalone_operation.outcome(closing)
+        if isinstance(told, Payload):
+            completed = int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED)
+            return Outcome(completed, result=Payloads(payloads=[told]))
+        cancelled = source.info.status == NexusOperationExecutionStatus.NEXUS_OPERATION_EXECUTION_STATUS_CANCELED
+        return Outcome(_CANCELLED if cancelled else _FAILED, failure=told)
     if source.info.archetype != ACTIVITY:
         return workflow.outcome(closing)
     ended = standalone.outcome(source, closing)
     if ended.HasField("result"):
         return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED), result=ended.result)
-    if source.info.status == ActivityExecutionStatus.ACTIVITY_EXECUTION_STATUS_CANCELED:
-        return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_CANCELED), failure=ended.failure)
-    return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED), failure=ended.failure)
+    cancelled = source.info.status == ActivityExecutionStatus.ACTIVITY_EXECUTION_STATUS_CANCELED
+    return Outcome(_CANCELLED if cancelled else _FAILED, failure=ended.failure)
 
 
 def _of_update(event: HistoryEvent) -> Outcome:
-    failed = int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED)
     if not event.HasField("workflow_execution_update_completed_event_attributes"):
-        return Outcome(failed, failure=update.RUN_ENDED_FIRST)
+        return Outcome(_FAILED, failure=update.RUN_ENDED_FIRST)
     outcome = event.workflow_execution_update_completed_event_attributes.outcome
     if outcome.HasField("failure"):
-        return Outcome(failed, failure=outcome.failure)
+        return Outcome(_FAILED, failure=outcome.failure)
     return Outcome(int(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_COMPLETED), result=outcome.success)

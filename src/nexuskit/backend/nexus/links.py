@@ -2,6 +2,7 @@
 
     temporal:///namespaces/NS/workflows/ID/RUN/history?referenceType=EventReference&eventID=5&eventType=NexusOperationScheduled
     temporal:///namespaces/NS/activities/ID/RUN/details
+    temporal:///namespaces/NS/nexus-operations/ID/RUN/details
 
 As the SDKs write and read it (temporalio/temporal: common/nexus/link_converter.go).
 """
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 WORKFLOW_EVENT = Link.WorkflowEvent.DESCRIPTOR.full_name
 ACTIVITY = Link.Activity.DESCRIPTOR.full_name
+OPERATION = Link.NexusOperation.DESCRIPTOR.full_name
 _ACTIVITY_PATH = re.compile(r"/namespaces/([^/]+)/activities/([^/]+)/([^/]+)/details")
+_OPERATION_PATH = re.compile(r"/namespaces/([^/]+)/nexus-operations/([^/]+)/([^/]+)/details")
 _PATH = re.compile(r"/namespaces/([^/]+)/workflows/([^/]+)/([^/]+)/history")
 
 
@@ -49,10 +52,22 @@ def activity_to_nexus(link: Link.Activity) -> NexusLink:
     return NexusLink(url="temporal:///namespaces/{}/activities/{}/{}/details".format(*parts), type=ACTIVITY)
 
 
+def operation_to_nexus(link: Link.NexusOperation) -> NexusLink:
+    """A link to a Nexus operation that stands alone, as Nexus carries it."""
+    parts = (quote(part, safe="") for part in (link.namespace, link.operation_id, link.run_id))
+    return NexusLink(url="temporal:///namespaces/{}/nexus-operations/{}/{}/details".format(*parts), type=OPERATION)
+
+
 def from_nexus(link: NexusLink) -> Link | None:
-    """What Nexus carried, as a link to an event of a workflow or to an activity; None for what is neither."""
+    """What Nexus carried, as a link to an event of a workflow, an activity or a Nexus operation; None for others."""
     if link.type == ACTIVITY:
-        return _activity(link.url)
+        ids = _ids(link.url, _ACTIVITY_PATH)
+        return Link(activity=Link.Activity(namespace=ids[0], activity_id=ids[1], run_id=ids[2])) if ids else None
+    if link.type == OPERATION:
+        ids = _ids(link.url, _OPERATION_PATH)
+        if ids is None:
+            return None
+        return Link(nexus_operation=Link.NexusOperation(namespace=ids[0], operation_id=ids[1], run_id=ids[2]))
     if link.type != WORKFLOW_EVENT:
         return None
     try:
@@ -74,16 +89,16 @@ def from_nexus(link: NexusLink) -> Link | None:
     return Link(workflow_event=event)
 
 
-def _activity(text: str) -> Link | None:
+def _ids(text: str, wanted: re.Pattern[str]) -> tuple[str, str, str] | None:
+    """The namespace, id and run id that a link without events names."""
     try:
         url = urlsplit(text)
     except ValueError:
         return None
-    path = _ACTIVITY_PATH.fullmatch(url.path)
+    path = wanted.fullmatch(url.path)
     if url.scheme != "temporal" or path is None:
         return None
-    namespace, activity_id, run_id = map(unquote, path.groups())
-    return Link(activity=Link.Activity(namespace=namespace, activity_id=activity_id, run_id=run_id))
+    return unquote(path[1]), unquote(path[2]), unquote(path[3])
 
 
 def all_to_nexus(links: Iterable[Link]) -> list[NexusLink]:
@@ -94,6 +109,8 @@ def all_to_nexus(links: Iterable[Link]) -> list[NexusLink]:
             made.append(to_nexus(link.workflow_event))
         elif link.HasField("activity"):
             made.append(activity_to_nexus(link.activity))
+        elif link.HasField("nexus_operation"):
+            made.append(operation_to_nexus(link.nexus_operation))
     return made
 
 

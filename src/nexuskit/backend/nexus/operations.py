@@ -18,6 +18,7 @@ from nexuskit.backend import tokens
 from nexuskit.backend.history import activity_failures, nexus_operation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.nexus_operation import NexusOperation
+from nexuskit.backend.history.state import OPERATION
 from nexuskit.backend.history.system_endpoint import SYSTEM_ENDPOINT
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
@@ -141,24 +142,23 @@ class Operations:
         event = await self._engine.event(resident, row.scheduled_id)
         given = event.nexus_operation_scheduled_event_attributes.input
         namespace = self._calls.namespace(resident.execution.info.namespace_id)
-        link = Link(workflow_event=self._link(resident, row))
-        call = SystemCall(namespace, row.service, row.operation, given, row.request_id, link)
+        call = SystemCall(namespace, row.service, row.operation, given, row.request_id, self._link(resident, row))
         answer = await self._system(call)
         resident = await self._engine.get(waiting.execution)
         self._engine.run(resident, lambda tx: self._save(tx, waiting, answer))
         return NOTHING_SAID
 
-    def _link(self, resident: Resident, row: NexusOperation) -> Link.WorkflowEvent:
-        """To where the operation was scheduled."""
+    def _link(self, resident: Resident, row: NexusOperation) -> Link:
+        """To who calls: the event by which a workflow does, or the operation itself where it stands alone."""
         info = resident.execution.info
-        return Link.WorkflowEvent(
-            namespace=self._calls.namespace(info.namespace_id),
-            workflow_id=info.workflow_id,
-            run_id=info.run_id,
-            event_ref=Link.WorkflowEvent.EventReference(
-                event_id=row.scheduled_id, event_type=EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED
-            ),
-        )
+        namespace = self._calls.namespace(info.namespace_id)
+        if info.archetype == OPERATION:
+            alone = Link.NexusOperation(namespace=namespace, operation_id=info.workflow_id, run_id=info.run_id)
+            return Link(nexus_operation=alone)
+        event = Link.WorkflowEvent(namespace=namespace, workflow_id=info.workflow_id, run_id=info.run_id)
+        event.event_ref.event_id = row.scheduled_id
+        event.event_ref.event_type = EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED
+        return Link(workflow_event=event)
 
     def _waits(self, waiting: Waiting) -> bool:
         """Whether the operation still waits for that attempt, as far as is known without reading the disk."""
@@ -204,7 +204,7 @@ class Operations:
                 callback=self._calls.callback_url(target),
                 callback_header=self._completions.headers(token),
                 payload=attributes.input if attributes.HasField("input") else None,
-                links=[links.to_nexus(self._link(resident, row))],
+                links=links.all_to_nexus([self._link(resident, row)]),
             ),
         )
 

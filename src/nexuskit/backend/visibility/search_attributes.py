@@ -291,11 +291,16 @@ def key(name: str, kind: int) -> str:
     return f"{kind}:{name}"
 
 
+def own_key(name: str) -> str:
+    """The same for what is known of a kind of execution by itself, which is no search attribute of anybody's."""
+    return f"own:{name}"
+
+
 def column(info: Info) -> str | None:
     """A run's attributes as the store keeps them: a JSON object of lists; None for a run without."""
-    if not info.search_attributes:
+    if not info.search_attributes and not info.keywords:
         return None
-    found: dict[str, list[str | int | float]] = {}
+    found: dict[str, list[str | int | float]] = {own_key(name): [value] for name, value in info.keywords.items()}
     for name, payload in SearchAttributes.FromString(info.search_attributes).indexed_fields.items():
         kind = _TYPES.get(payload.metadata["type"].decode(), 0)
         stored = values(payload, kind) if kind else []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from temporalio.api.enums.v1 import ActivityExecutionStatus, WorkflowExecutionStatus
+from temporalio.api.enums.v1 import ActivityExecutionStatus, NexusOperationExecutionStatus, WorkflowExecutionStatus
 
 from nexuskit.backend.visibility import search_attributes
 from nexuskit.backend.visibility.search_attributes import (
@@ -35,6 +35,7 @@ __all__ = [
     "INT",
     "KEYWORD",
     "KEYWORD_LIST",
+    "OPERATIONS",
     "TEXT",
     "WORKFLOWS",
     "Attribute",
@@ -193,3 +194,30 @@ ACTIVITIES = Subject(
     statuses=_statuses(ActivityExecutionStatus.items(), "ACTIVITY_EXECUTION_STATUS_"),
 )
 """Activities that stand alone, in the same table: each namespace's are in a list of their own."""
+
+OPERATIONS = Subject(
+    table="executions",
+    by_status="executions_by_status",
+    attributes=MappingProxyType(
+        {
+            "OperationId": WORKFLOWS.attributes["WorkflowId"],
+            "Operation": WORKFLOWS.attributes["WorkflowType"],
+            "Endpoint": WORKFLOWS.attributes["TaskQueue"],
+            **{name: Attribute(KEYWORD, key=search_attributes.own_key(name)) for name in ("Service", "RequestId")},
+            **{
+                name: WORKFLOWS.attributes[name]
+                for name in (
+                    "RunId",
+                    "StartTime",
+                    "ExecutionTime",
+                    "CloseTime",
+                    "ExecutionStatus",
+                    "ExecutionDuration",
+                    "StateTransitionCount",
+                )
+            },
+        }
+    ),
+    statuses=_statuses(NexusOperationExecutionStatus.items(), "NEXUS_OPERATION_EXECUTION_STATUS_"),
+)
+"""Nexus operations that stand alone, likewise."""
