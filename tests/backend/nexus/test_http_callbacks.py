@@ -10,10 +10,12 @@ from temporalio.api.common.v1 import Callback, Link, Payload, Payloads
 from temporalio.api.enums.v1 import WorkflowExecutionStatus as Status
 from temporalio.api.failure.v1 import ApplicationFailureInfo, CanceledFailureInfo, Failure
 
+from nexuskit.backend import limits
 from nexuskit.backend.history.workflow import Outcome
 from nexuskit.backend.nexus.completions import Completion
 from nexuskit.backend.nexus.http_callbacks import destination, written
 from nexuskit.backend.nexus.http_calls import USER_AGENT
+from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.times import SECOND
 from nexuskit.protocol.errors import LocalProtocolError
 from nexuskit.protocol.values import HttpRequest
@@ -25,7 +27,7 @@ BEGAN, CLOSED = 784_111_777 * SECOND + 5, 784_111_780 * SECOND + 123_456_789
 
 def sent(outcome: Outcome, token: str = "", header: Mapping[str, str] | None = None) -> HttpRequest:
     target = Callback.Nexus(url=URL, header=header or {})
-    return written(target, Completion(outcome, BEGAN, [ACTIVITY], token), CLOSED)
+    return written(target, Completion(outcome, BEGAN, [ACTIVITY], token), CLOSED, DEFAULTS)
 
 
 def completed(*payloads: Payload) -> Outcome:
@@ -78,6 +80,16 @@ def test_a_failure_is_the_body_as_it_is(status: int, failure: Failure | None, st
     assert (headers["nexus-operation-state"], headers["content-type"]) == (state, "application/json")
     body = json.loads(request.body)
     assert (body["message"], body["metadata"]) == (message, {"type": "temporal.api.failure.v1.Failure"})
+
+
+def test_a_failure_that_would_be_too_long_is_cut() -> None:
+    details = Payloads(payloads=[Payload(data=b"\xff" * (limits.PAYLOAD_SIZE - 1000))])
+    info = ApplicationFailureInfo(type="OutOfStock", details=details)
+    failure = Failure(message="no", application_failure_info=info)
+    request = sent(Outcome(int(Status.WORKFLOW_EXECUTION_STATUS_FAILED), failure=failure))
+    body = json.loads(request.body)
+    assert len(request.body) < limits.PAYLOAD_SIZE
+    assert (body["message"], body["details"]["applicationFailureInfo"]) == ("no", {"type": "OutOfStock"})
 
 
 @pytest.mark.parametrize(

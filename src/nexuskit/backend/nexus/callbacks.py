@@ -101,8 +101,8 @@ class Callbacks:
         told: HistoryEvent,
     ) -> Said:
         completion = self._completion(source, row, target, told)
-        timeout = self._engine.limits.NEXUS_REQUEST_TIMEOUT
-        undelivered = await http_callbacks.deliver(self._outward, target, completion, moment(told.event_time), timeout)
+        closed, limits = moment(told.event_time), self._engine.limits
+        undelivered = await http_callbacks.deliver(self._outward, target, completion, closed, limits)
         source = await self._engine.get(waiting.execution)
         if undelivered is None:
             self._engine.run(source, lambda tx: self._delivered(tx, waiting))

@@ -16,6 +16,7 @@ from nexusrpc import HandlerError, OperationError, OperationErrorState
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 
 from nexuskit.backend.errors import invalid_argument
+from nexuskit.backend.history.activity_failures import truncated
 from nexuskit.backend.nexus import links, wire_failures
 from nexuskit.backend.nexus.completions import is_canceled, told_of
 from nexuskit.backend.nexus.http_calls import USER_AGENT
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from nexuskit.backend.nexus.completions import Completion as Ended
     from nexuskit.backend.nexus.outward import Outward
+    from nexuskit.backend.settings import Limits
     from nexuskit.protocol.values import HttpRequest
 
 
@@ -72,7 +74,7 @@ def check(outward: Outward, target: CallbackProto.Nexus) -> None:
 
 
 async def deliver(
-    outward: Outward, target: CallbackProto.Nexus, ended: Ended, closed: int, timeout: int
+    outward: Outward, target: CallbackProto.Nexus, ended: Ended, closed: int, limits: Limits
 ) -> Undelivered | None:
     """Tell a URL how an operation ended; None if it has been told.
 
@@ -81,10 +83,11 @@ async def deliver(
         target: the URL, and what it gets along.
         ended: how it ended.
         closed: when (ns).
-        timeout: for all of it (ns).
+        limits: how long it may take, and how much there may be to tell.
     """
     try:
-        parse_completion_response(await outward.send(written(target, ended, closed), timeout))
+        request = written(target, ended, closed, limits)
+        parse_completion_response(await outward.send(request, limits.NEXUS_REQUEST_TIMEOUT))
     except HandlerError as error:
         return _undelivered(f"handler error ({error.raw_error_type}): {error}", retryable=error.retryable)
     except (DestinationRefusedError, LocalProtocolError) as error:
@@ -96,20 +99,31 @@ async def deliver(
     return None
 
 
-def written(target: CallbackProto.Nexus, ended: Ended, closed: int) -> HttpRequest:
+def written(target: CallbackProto.Nexus, ended: Ended, closed: int, limits: Limits) -> HttpRequest:
     """The request that tells how an operation ended.
 
     Raises:
         LocalProtocolError: the URL, a header field, the token or the failure cannot be written.
     """
     told = told_of(ended.outcome)
-    outcome: nexusrpc.Content | OperationError
-    if isinstance(told, Failure):
-        state = OperationErrorState.CANCELED if is_canceled(ended.outcome) else OperationErrorState.FAILED
-        # The failure itself is the body, with nothing around it, as Temporal's server sends it.
-        outcome = OperationError(told.message, state=state, original_failure=wire_failures.to_wire(told))
-    else:
-        outcome = to_content(told)
+    if not isinstance(told, Failure):
+        return _written(target, ended, closed, to_content(told))
+    request = _written(target, ended, closed, _error(ended, told))
+    if len(request.body) > limits.PAYLOAD_SIZE:
+        # As JSON it is longer than it was, and nobody reads more than that.
+        request = _written(target, ended, closed, _error(ended, truncated(told, limits.FAILURE_SIZE_LARGE)))
+    return request
+
+
+def _error(ended: Ended, failure: Failure) -> OperationError:
+    state = OperationErrorState.CANCELED if is_canceled(ended.outcome) else OperationErrorState.FAILED
+    # The failure itself is the body, with nothing around it, as Temporal's server sends it.
+    return OperationError(failure.message, state=state, original_failure=wire_failures.to_wire(failure))
+
+
+def _written(
+    target: CallbackProto.Nexus, ended: Ended, closed: int, outcome: nexusrpc.Content | OperationError
+) -> HttpRequest:
     completion = Completion(
         outcome=outcome,
         operation_token=ended.operation_token,
