@@ -18,9 +18,11 @@ from temporalio.api.workflowservice.v1 import UpdateWorkflowExecutionRequest
 
 from nexuskit.protocol.completion import parse_completion
 from nexuskit.protocol.values import Completion, HttpRequest, HttpResponse
+from tests.backend.conftest import Endpoint
 from tests.protocol.loopback import Scripted
 from tests.support.alone import Alone
 from tests.support.messages import acceptance, place_of, response
+from tests.support.operation import Operation
 from tests.support.outside import answering, json_answer
 from tests.support.raw import IDENTITY, Namespace, refusal
 from tests.support.values import (
@@ -30,6 +32,7 @@ from tests.support.values import (
     continue_as_new,
     fail_workflow,
     payloads,
+    sync_result,
 )
 
 OK = HttpResponse(200)
@@ -245,6 +248,23 @@ async def test_a_url_is_told_the_outcome_of_an_activity_that_stands_alone(
     assert link.type == "temporal.api.common.v1.Link.Activity"
     path = f"temporal:///namespaces/payments/activities/{activity.id}/{activity.run_id}/details"
     assert link.url == path
+
+
+@pytest.mark.usefixtures("embedded_only")
+async def test_a_url_is_told_the_outcome_of_an_operation_that_stands_alone(
+    payments: Namespace, unique: Callable[[str], str], endpoint: Endpoint
+) -> None:
+    """A real server of before that API takes no callbacks for them."""
+    operation = Operation(payments, unique("operation"), endpoint.name)
+    async with answering(OK) as (asked, url):
+        await operation.start(completion_callbacks=[to(url)])
+        await payments.answer_nexus_task(await payments.poll_nexus_task(endpoint.queue), sync_result("paid"))
+        completion = parsed(await the_only(asked))
+    assert isinstance(completion.outcome, Content)
+    assert completion.outcome.data == b'"paid"'
+    (link,) = completion.links
+    assert link.type == "temporal.api.common.v1.Link.NexusOperation"
+    assert link.url.endswith(f"/nexus-operations/{operation.id}/{operation.run_id}/details")
 
 
 # --- what comes of it

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType, PendingNexusOperationState, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingNexusOperationInfo
@@ -13,9 +14,10 @@ from temporalio.api.workflow.v1 import PendingNexusOperationInfo
 from nexuskit.protocol.allow_list import AllowList
 from nexuskit.protocol.values import HttpResponse
 from tests.backend.conftest import Server
+from tests.support.operation import Operation
 from tests.support.outside import answering, handler_at_a_url, json_answer, routes_to
 from tests.support.raw import Namespace
-from tests.support.values import cancel_operation, result_of, schedule_operation
+from tests.support.values import cancel_operation, payload, result_of, schedule_operation
 
 COMPLETED = EventType.EVENT_TYPE_NEXUS_OPERATION_COMPLETED
 FAILED = EventType.EVENT_TYPE_NEXUS_OPERATION_FAILED
@@ -39,6 +41,10 @@ def call(server: Server, orders: Namespace, unique: Callable[[str], str], workfl
         await orders.run_workflow_task(queue, *commands)
 
     return make
+
+
+def payload_of_json(data: bytes) -> Payload:
+    return Payload(metadata={"encoding": b"json/plain"}, data=data)
 
 
 async def ended(orders: Namespace, workflow_id: str, event_type: EventType.ValueType) -> HistoryEvent:
@@ -171,6 +177,27 @@ async def test_a_handler_that_will_not_hear_of_it_is_not_told_again(
     told = event.nexus_operation_cancel_request_failed_event_attributes.failure
     assert told.nexus_handler_failure_info.type == "NOT_FOUND"
     assert told.cause.message == "gone"
+
+
+async def test_an_operation_that_stands_alone_goes_to_a_url(
+    server: Server, orders: Namespace, unique: Callable[[str], str]
+) -> None:
+    async with handler_at_a_url() as (handler, url):
+        endpoint = await routes_to(server, orders, unique("endpoint"), url)
+        operation = Operation(orders, unique("operation"), endpoint)
+        await operation.start(operation="process/now", input=payload({"order": "1", "cents": 5}))
+        assert await operation.outcome() == payload_of_json(b'{"order":"1","charged":5}')
+        later = Operation(orders, unique("operation"), endpoint)
+        await later.start(operation="later", input=payload({"order": "2", "cents": 5}))
+        assert (await later.started()).operation_token == "token 2"
+        ((_, _, ctx),) = handler.waiting.started
+        (link,) = ctx.inbound_links
+        assert link.type == "temporal.api.common.v1.Link.NexusOperation"
+        await later.cancel()
+        async with asyncio.timeout(20):
+            while not handler.waiting.cancelled:
+                await later.describe()
+        await later.terminate()
 
 
 # --- failures

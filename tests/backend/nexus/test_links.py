@@ -130,15 +130,17 @@ def test_of_several_those_that_can_be_read_are_kept_in_order() -> None:
     assert read == [Link(workflow_event=TABLE[1][0]), Link(workflow_event=TABLE[0][0])]
 
 
-def test_links_of_both_kinds_are_written_and_others_left_out() -> None:
+def test_links_of_each_kind_are_written_and_others_left_out() -> None:
     event, _ = TABLE[0]
     activity = Link.Activity(namespace="pay ments", activity_id="charge/5", run_id="run")
-    given = [Link(workflow_event=event), Link(), Link(activity=activity)]
-    first, second = links.all_to_nexus(given)
+    operation = Link.NexusOperation(namespace="ns", operation_id="op", run_id="run")
+    given = [Link(workflow_event=event), Link(), Link(activity=activity), Link(nexus_operation=operation)]
+    first, second, third = links.all_to_nexus(given)
     assert first == links.to_nexus(event)
     assert second.type == "temporal.api.common.v1.Link.Activity"
     assert second.url == "temporal:///namespaces/pay%20ments/activities/charge%2F5/run/details"
-    assert links.all_from_nexus([first, second]) == [given[0], given[2]]
+    assert third.url == "temporal:///namespaces/ns/nexus-operations/op/run/details"
+    assert links.all_from_nexus([first, second, third]) == [given[0], *given[2:]]
 
 
 def test_a_link_to_an_activity_is_read() -> None:

@@ -109,7 +109,7 @@ def all_to_nexus(links: Iterable[Link]) -> list[NexusLink]:
             made.append(to_nexus(link.workflow_event))
         elif link.HasField("activity"):
             made.append(activity_to_nexus(link.activity))
-        elif link.HasField("nexus_operation"):
+        elif link.HasField("nexus_operation") or link.HasField("nexus_operation"):
             made.append(operation_to_nexus(link.nexus_operation))
     return made
 
