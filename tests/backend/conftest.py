@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc.aio
+import httpx
 import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -57,6 +58,15 @@ async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
 
 
 @pytest.fixture(scope="session")
+async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
+    """Calls by hand to the HTTP door."""
+    if server.http_url is None:
+        pytest.skip("the HTTP address of that server is not known")
+    async with httpx.AsyncClient(base_url=server.http_url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def orders(channel: grpc.aio.Channel) -> Namespace:
     """The callers' namespace, for calls by hand."""
     return Namespace(CALLERS, channel)
@@ -93,6 +103,7 @@ class Endpoint:
 
     name: str
     queue: str
+    id: str
 
 
 @pytest.fixture
@@ -102,8 +113,8 @@ async def make_endpoint(
     """Makes endpoints of this test alone, each ready to be called."""
 
     async def make() -> Endpoint:
-        made = Endpoint(unique("endpoint"), unique("nexus"))
-        await payments.create_endpoint(made.name, made.queue)
+        name, queue = unique("endpoint"), unique("nexus")
+        made = Endpoint(name, queue, (await payments.create_endpoint(name, queue)).id)
         if server.kind == "real":
             await wait_until_callable(orders, made.name)
         return made

@@ -383,7 +383,7 @@ async def test_a_call_goes_where_its_endpoint_points_when_it_is_made(
     await payments.operator.UpdateNexusEndpoint(UpdateNexusEndpointRequest(id=made.id, version=1, spec=moved))
     if server.kind == "real":
         await wait_until_callable(orders, moved.name)
-    task = await called(orders, workflow_id, queue, Endpoint(moved.name, moved.target.worker.task_queue))
+    task = await called(orders, workflow_id, queue, Endpoint(moved.name, moved.target.worker.task_queue, made.id))
     await payments.answer_nexus_task(task, sync_result("from the new place"))
     woken = await orders.poll_workflow_task(queue)
     assert result_of(woken.history.events[5]) == "from the new place"

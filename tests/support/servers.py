@@ -19,6 +19,8 @@ class Server:
     kind: Kind
     address: str
     """host:port of its gRPC interface."""
+    http_url: str | None = None
+    """URL of its HTTP interface, where that is known."""
 
 
 @contextlib.asynccontextmanager
@@ -26,7 +28,7 @@ async def serve(kind: Kind, namespaces: Sequence[str]) -> AsyncIterator[Server]:
     """A server of this kind with these namespaces, for as long as the context lasts."""
     if kind == "real":
         async with real_server(["default", *namespaces]) as real:
-            yield Server("real", real.address)
+            yield Server("real", real.address, f"http://{real.http_address}" if real.http_address else None)
         return
     # Only here, so that the behaviour tests can run against a real server where the backend cannot be imported.
     from nexuskit import backend
@@ -34,7 +36,7 @@ async def serve(kind: Kind, namespaces: Sequence[str]) -> AsyncIterator[Server]:
     # As `DYNAMIC_CONFIG` has it for the real server.
     outbound = {"allow": ["http://127.0.0.1:*"]}
     async with backend.serve(namespaces=list(namespaces), config={"outbound": outbound}) as embedded:
-        yield Server("embedded", embedded.address)
+        yield Server("embedded", embedded.address, embedded.http_address)
 
 
 def why_not(kind: Kind) -> str | None:

@@ -171,6 +171,10 @@ NEXUS_REQUEST_TIMEOUT = 10 * SECOND
 """One attempt at a handler or a callback; `component.nexusoperations.request.timeout`, `callback.request.timeout`."""
 NEXUS_REQUEST_TIMEOUT_MIN = 1_500 * MILLISECOND
 """With less time left an attempt is not made: it is a timeout; `limit.request.timeout.min`."""
+NEXUS_REQUEST_TIMEOUT_MAX = 60 * SECOND
+"""A caller by HTTP that says how long it waits gets its answer within this; as long as a real server's frontend waits
+for its matching service.
+"""
 NEXUS_CALLS_IN_FLIGHT = 200
 """Calls of one kind that one caller namespace has under way to one endpoint; the others wait in line. Twice the Nexus
 tasks that an SDK's worker takes at once; Temporal's `history.outboundQueue.groupLimiter.concurrency` is 100.
@@ -293,6 +297,14 @@ TRANSFERS_IN_FLIGHT = 16
 may have thousands of children."""
 NEXUS_LOADS_IN_FLIGHT = 64
 """Nexus calls and callbacks that are looked up at once, to see where they go: after a start all are ready together."""
+HTTP_REQUEST_TIME = 90 * SECOND
+"""From the head of a request by HTTP to its answer: what a handler may take, and half a minute for a slow line."""
+HTTP_REQUESTS = 1_000
+"""Requests by HTTP under way; others are told to come again. Each may hold `PAYLOAD_SIZE` of memory, and they wait for
+workers, who seldom work at more than some hundred at once.
+"""
+HTTP_CONNECTIONS = 5_000
+"""Connections by HTTP, a few KB each; whoever comes beyond is answered 503 and no more."""
 MESSAGE_LENGTH = 800
 """Characters of an error's message that are sent: twice, of up to four bytes each, within gRPC's 8 KiB of headers."""
 BATCH_SIZE = 256 * 1024

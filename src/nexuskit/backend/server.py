@@ -233,6 +233,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw, outward: Outward) -> S
         endpoints=endpoints,
         nexus_tasks=nexus_tasks,
         lanes=lanes,
+        calls=calls,
         outward=outward,
         completions=completions,
         task_queues=task_queues,

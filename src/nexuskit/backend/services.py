@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nexuskit.backend.history.state import Destination
     from nexuskit.backend.matching.workers import Workers
     from nexuskit.backend.namespaces import Namespaces
+    from nexuskit.backend.nexus.calls import Calls
     from nexuskit.backend.nexus.completions import Completions
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.lanes import Lanes
@@ -47,6 +48,7 @@ class Services:
     endpoints: Endpoints
     nexus_tasks: NexusTasks
     lanes: Lanes
+    calls: Calls
     outward: Outward
     completions: Completions
     task_queues: TaskQueues

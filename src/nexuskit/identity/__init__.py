@@ -1,1 +1,1 @@
-"""Who a caller is, and whom an endpoint lets in."""
+"""Who a caller is, whom an endpoint lets in, and what names an endpoint everywhere."""

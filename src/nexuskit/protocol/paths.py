@@ -14,7 +14,15 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from nexuskit.protocol.errors import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["OperationPath", "cancel_path", "is_http_url", "operation_path", "parse_path", "relative_path"]
+__all__ = [
+    "OperationPath",
+    "cancel_path",
+    "is_http_url",
+    "operation_path",
+    "parse_path",
+    "parse_segment",
+    "relative_path",
+]
 
 MAX_NAME = 1000
 """Characters of the name of a service or operation, as a Temporal server has it."""
@@ -76,10 +84,37 @@ def _parsed_path(path: str) -> OperationPath | None:
     count = len(segments)
     if segments[0] or not (count == 3 or (count == 4 and segments[3] == "cancel")):
         return None
-    return OperationPath(_name(segments[1], "service"), _name(segments[2], "operation"), count == 4)
+    return OperationPath(parse_segment(segments[1], "service"), parse_segment(segments[2], "operation"), count == 4)
 
 
 _cached_path = lru_cache(maxsize=1024)(_parsed_path)
+
+
+def parse_segment(segment: str, what: str) -> str:
+    """The name that a segment of a path holds, decoded once.
+
+    Args:
+        segment: percent-encoded.
+        what: what it names, for the message.
+
+    Raises:
+        RemoteProtocolError: the name is empty, too long or wrongly encoded.
+    """
+    name = segment
+    if not segment.isascii() or "%" in segment:
+        if _BROKEN_ESCAPE.search(segment):
+            raise RemoteProtocolError(f"expected the name of the {what} percent-encoded, but a % has no two hex digits")
+        try:
+            name = unquote_to_bytes(segment.encode("latin-1")).decode("utf-8")
+        except UnicodeError:
+            raise RemoteProtocolError(f"expected the name of the {what} in UTF-8, percent-encoded") from None
+    if not name:
+        raise RemoteProtocolError(f"expected the name of the {what}, but it is empty")
+    if len(name) > MAX_NAME:
+        raise RemoteProtocolError(
+            f"expected at most {MAX_NAME} characters in the name of the {what}, but got {len(name)}"
+        )
+    return name
 
 
 def relative_path(raw_path: bytes, root_path: str) -> str:
@@ -134,21 +169,3 @@ def _segment(name: str, what: str) -> str:
         return name.replace(".", "%2E") if name in {".", ".."} else quote(name, safe="")
     except UnicodeEncodeError:
         raise LocalProtocolError(f"the name of {what} has characters that are no text: {name!r}") from None
-
-
-def _name(segment: str, what: str) -> str:
-    name = segment
-    if not segment.isascii() or "%" in segment:
-        if _BROKEN_ESCAPE.search(segment):
-            raise RemoteProtocolError(f"expected the name of the {what} percent-encoded, but a % has no two hex digits")
-        try:
-            name = unquote_to_bytes(segment.encode("latin-1")).decode("utf-8")
-        except UnicodeError:
-            raise RemoteProtocolError(f"expected the name of the {what} in UTF-8, percent-encoded") from None
-    if not name:
-        raise RemoteProtocolError(f"expected the name of the {what}, but it is empty")
-    if len(name) > MAX_NAME:
-        raise RemoteProtocolError(
-            f"expected at most {MAX_NAME} characters in the name of the {what}, but got {len(name)}"
-        )
-    return name

@@ -130,3 +130,16 @@ async def test_several_callers_get_each_their_own_answer(handlers: Handlers) -> 
         "answer 1",
         "answer 2",
     ]
+
+
+async def test_a_worker_is_told_what_is_left_of_the_timeouts(handlers: Handlers) -> None:
+    for operation_timeout, left in (("1m", "56000ms"), ("3s", "0ms"), ("soon", "soon")):
+        request = Request(header={"request-timeout": "10000ms", "operation-timeout": operation_timeout})
+        until = handlers.clock.now() + 10 * SECOND
+        asking = asyncio.ensure_future(handlers.tasks.ask(QUEUE.namespace, QUEUE.queue, request, until))
+        await settle()
+        handlers.clock.pass_time(4 * SECOND)
+        task = await handlers.poll()
+        assert dict(handlers.tasks.give(task).header) == {"request-timeout": "6000ms", "operation-timeout": left}
+        handlers.settle(task)
+        await asking

@@ -1,4 +1,4 @@
-"""The HTTP server: `/health` for whoever watches the process. Nexus over HTTP comes with the protocol library."""
+"""The HTTP server: `/health` for whoever watches the process, and Nexus for whoever calls by HTTP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from nexuskit.backend.errors import StartError
+from nexuskit.backend.frontend.http_doors import HttpDoors
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from nexuskit.backend.services import Services
+    from nexuskit.protocol.serving import Receive, Scope, Send
 
 
 class _Server(uvicorn.Server):
@@ -43,9 +45,23 @@ class HttpServer:
         self._database = database
         self._socket = listener
         self.port: int = listener.getsockname()[1]
-        app = Starlette(routes=[Route("/health", self._health)])
+        self._doors = HttpDoors(services)
+        self._watched = Starlette(routes=[Route("/health", self._health)])
         self._server = _Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                self._serve,
+                interface="asgi3",
+                http="h11",  # which bounds the header of a request
+                ws="none",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                # What a caller says of its own address is not believed.
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=services.limits.HTTP_CONNECTIONS,
+                timeout_graceful_shutdown=1,
+            )
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -59,6 +75,11 @@ class HttpServer:
         if self._task is not None:
             await self._task
         self._socket.close()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette looks for routes in a path that is decoded, where a slash in a name is no other than those between.
+        app = self._watched if scope["path"] == "/health" else self._doors
+        await app(scope, receive, send)
 
     async def _health(self, _: Request) -> Response:
         store = self._services.engine.store

@@ -46,8 +46,7 @@ async def poll(services: Services, call: Call, request: PollNexusTaskQueueReques
         with services.engine.handing(destination, key, task):
             await asyncio.sleep(0)
         if services.nexus_tasks.waits(task):
-            task.taken()
-            return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=task.request)
+            return PollNexusTaskQueueResponse(task_token=task.number.encode(), request=services.nexus_tasks.give(task))
     return PollNexusTaskQueueResponse()
 
 

@@ -12,10 +12,9 @@ from temporalio.api.nexus.v1 import Response
 from nexuskit.backend.nexus.breaker import Fault, Verdict
 from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error, retryable
-from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE, handed_on
+from nexuskit.backend.nexus.headers import REQUEST_TIMEOUT, SOURCE_NAMESPACE, handed_on, milliseconds
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Said
 from nexuskit.backend.settings import Limits
-from nexuskit.backend.times import MILLISECOND
 
 if TYPE_CHECKING:
     from temporalio.api.nexus.v1 import Request
@@ -115,7 +114,7 @@ class Calls:
             namespace_id: the caller's.
             time_left: for this attempt (ns).
         """
-        said = {SOURCE_NAMESPACE: self.namespace(namespace_id), "request-timeout": milliseconds(time_left)}
+        said = {SOURCE_NAMESPACE: self.namespace(namespace_id), REQUEST_TIMEOUT: milliseconds(time_left)}
         return handed_on(given) | said
 
     def callback_url(self, target: Target) -> str:
@@ -166,8 +165,3 @@ def said(whose: str, reply: Reply) -> Said:
     kind = reply.answer.nexus_handler_failure_info.type
     why = f"{kind}: {reply.answer.message}" if kind else reply.answer.message
     return Said(Verdict.UNWELL, Fault(whose, why[:MESSAGE_SHOWN]))
-
-
-def milliseconds(span: int) -> str:
-    """A span (ns) as Nexus headers write it (specification, "Operation-Timeout"): whole milliseconds, rounded down."""
-    return f"{max(span, 0) // MILLISECOND}ms"

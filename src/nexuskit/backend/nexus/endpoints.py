@@ -17,6 +17,7 @@ from nexuskit.backend.history.route import Route
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
 from nexuskit.identity.allowed_callers import AllowedCallersError, checked_allowed_callers, read_allowed_callers
+from nexuskit.identity.uris import endpoint_id
 from nexuskit.protocol.allow_list import Destination
 from nexuskit.protocol.errors import DestinationRefusedError
 
@@ -93,6 +94,12 @@ class Endpoints:
                     f" {endpoint.spec.name!r} routes to it, and has a list of allowed callers"
                 )
         return ""
+
+    def resolve(self, text: str) -> Endpoint | None:
+        """The endpoint that a caller means: by its id, its name or its instance URI; None if there is none."""
+        route = self.routes.get(text)
+        id = text if text in self._by_id or route is None else route.id
+        return self._by_id.get(id) or self._by_id.get(endpoint_id(text) or "")
 
     def all(self) -> list[Endpoint]:
         """All of them, by id."""

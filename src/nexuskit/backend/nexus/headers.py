@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nexuskit.backend.times import MILLISECOND
+
 SOURCE_NAMESPACE = "temporal-source-namespace"
 """The caller's namespace, said by the server and by nobody else."""
+
+REQUEST_TIMEOUT = "request-timeout"
+"""How long the caller waits for the answer to this request."""
+OPERATION_TIMEOUT = "operation-timeout"
+"""How long the caller waits for the operation to complete."""
 
 _OURS = frozenset(
     {
@@ -14,7 +21,7 @@ _OURS = frozenset(
         "nexus-link",
         "nexus-operation-token",
         "nexus-request-id",
-        "request-timeout",
+        REQUEST_TIMEOUT,
         "temporal-nexus-failure-support",
         "x-forwarded-for",
         "xdc-redirection",
@@ -31,3 +38,8 @@ def handed_on(given: Mapping[str, str]) -> dict[str, str]:
     """The caller's headers as its handler gets them: names in lower case, without those that are the server's."""
     lower = {name.lower(): value for name, value in given.items()}
     return {name: value for name, value in lower.items() if name not in _OURS and not name.startswith(_OUR_PREFIXES)}
+
+
+def milliseconds(span: int) -> str:
+    """A span (ns) as Nexus headers write it (specification, "Operation-Timeout"): whole milliseconds, rounded down."""
+    return f"{max(span, 0) // MILLISECOND}ms"

@@ -21,8 +21,9 @@ from nexuskit.backend.history.nexus_operation import NexusOperation
 from nexuskit.backend.history.state import OPERATION
 from nexuskit.backend.history.system_endpoint import SYSTEM_ENDPOINT
 from nexuskit.backend.nexus import failures, links
-from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, milliseconds, said
+from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, said
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.nexus.headers import OPERATION_TIMEOUT, milliseconds
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
@@ -188,7 +189,7 @@ class Operations:
         if row.schedule_to_close:
             time_left.append(row.scheduled_time + row.schedule_to_close - now)
         if time_left:
-            headers.setdefault("operation-timeout", milliseconds(min(time_left)))
+            headers.setdefault(OPERATION_TIMEOUT, milliseconds(min(time_left)))
         token = tokens.CallbackToken(
             resident.execution.id, info.namespace_id, info.run_id, row.scheduled_id, row.request_id
         )

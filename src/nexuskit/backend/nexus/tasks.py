@@ -7,11 +7,17 @@ a worker that answers after the caller has given up, or after a restart, is told
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.nexus.headers import OPERATION_TIMEOUT, REQUEST_TIMEOUT, milliseconds
+from nexuskit.backend.times import MILLISECOND
+from nexuskit.protocol.errors import RemoteProtocolError
+from nexuskit.protocol.times import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +37,7 @@ class NexusTask(NamedTuple):
         number: names it, in its token.
         namespace_id: of the worker that may have it.
         request: what the worker is given.
+        asked: when it was put here (ns).
         until: when the caller gives up (ns).
         answer: where the worker's answer goes.
         wanted: whether it may still be given to a worker.
@@ -40,6 +47,7 @@ class NexusTask(NamedTuple):
     number: str
     namespace_id: str
     request: Request
+    asked: int
     until: int
     answer: asyncio.Future[Response | Failure]
     wanted: Callable[[], bool]
@@ -88,7 +96,7 @@ class NexusTasks:
         """
         destination = Destination("nexus", namespace_id, queue)
         answer: asyncio.Future[Response | Failure] = asyncio.get_running_loop().create_future()
-        task = NexusTask(self._draw.uuid(), namespace_id, request, until, answer, wanted, taken)
+        task = NexusTask(self._draw.uuid(), namespace_id, request, self._clock.now(), until, answer, wanted, taken)
         self._waiting[task.number] = task
         timeout = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
         alarm = self._clock.at(until, lambda: _answer(answer, timeout))
@@ -108,6 +116,17 @@ class NexusTasks:
             task.answer.set_result(handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "nobody wants the answer any more"))
             return False
         return True
+
+    def give(self, task: NexusTask) -> Request:
+        """What a worker is given: the request, with the time that is left of its timeouts."""
+        task.taken()
+        now, header = self._clock.now(), task.request.header
+        header[REQUEST_TIMEOUT] = milliseconds(task.until - now)
+        if operation_timeout := header.get(OPERATION_TIMEOUT, ""):
+            with contextlib.suppress(RemoteProtocolError):  # what a caller set as he likes is left as it is
+                whole = int(parse_duration(operation_timeout) / timedelta(milliseconds=1)) * MILLISECOND
+                header[OPERATION_TIMEOUT] = milliseconds(whole - (now - task.asked))
+        return task.request
 
     def polled(self, namespace_id: str, queue: str, within: int) -> bool:
         """Whether a worker polls that queue, or did within that span (ns)."""

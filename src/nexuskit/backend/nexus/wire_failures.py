@@ -14,6 +14,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import nexusrpc
 from google.protobuf import json_format
 from nexusrpc import OperationError, OperationErrorState
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-__all__ = ["from_wire", "operation_error", "to_wire", "unwrapped"]
+__all__ = ["from_older", "from_wire", "operation_error", "to_wire", "unwrapped"]
 
 UNWRAP = "unwrap-error"
 """Metadata: the failure says nothing, and stands only around its cause, which is the one that counts."""
@@ -48,6 +49,17 @@ def to_wire(failure: Failure) -> nexusrpc.Failure:
 def from_wire(failure: nexusrpc.Failure) -> Failure:
     """A failure that came by HTTP, as Temporal's; one that nobody here knows is kept whole, as details."""
     return from_nexus(_proto(failure))
+
+
+def from_older(failure: NexusFailure) -> nexusrpc.Failure:
+    """A failure in the form in which older workers answer: the specification's, but for how details are kept."""
+    try:
+        details: Any = msgspec.json.decode(failure.details) if failure.details else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return to_wire(from_nexus(failure))
+    cause = from_older(failure.cause) if failure.HasField("cause") else None
+    metadata = dict(failure.metadata) or None
+    return nexusrpc.Failure(failure.message, failure.stack_trace or None, metadata, details, cause)
 
 
 def unwrapped(failure: nexusrpc.Failure) -> nexusrpc.Failure:
