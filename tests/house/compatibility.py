@@ -155,6 +155,16 @@ Nexus:
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace
   on every call; there, it is what the caller sets.
 - Names of services and operations may hold slashes; there, such a call is NOT_FOUND.
+- By HTTP, an endpoint is named by its id, its name or its instance URI; there, by its id. What comes by HTTP has the
+  limits of commands (names, tokens, header fields, links); there, only its size has one. A body with a
+  content-encoding is refused; there, it is handed on as it is. The address that a call comes from is the handler's
+  `x-forwarded-for`; there, it gets none.
+- By HTTP, a handler error is told with its message, and a link that cannot travel is left out; there, a handler error
+  with a cause is told as the cause alone, unless the caller says that it reads both, and a link that cannot travel is
+  an internal error. A call has 10 s, if its caller does not say otherwise; there, a minute.
+- A completion by HTTP shows a token that is signed; there, it can be made up. What began before it was told so is the
+  operation's start, and never later than now.
+- Temporal's JSON API (`/api/...`) is answered 501.
 - A call that no worker is there for is not made until one polls, which ends its pause; nobody's absence opens a circuit
   breaker. There, each attempt waits for a worker, times out, and counts as a failure of the destination.
 - Calls of endpoints with a URL go only where the [configuration](configuration.md) says, as callbacks by HTTP do, and
