@@ -15,6 +15,7 @@ from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
 
 from nexuskit.backend import serve
 from nexuskit.identity.allowed_callers import ALLOWED_CALLERS_KEY, write_allowed_callers
+from nexuskit.identity.uris import instance_uri
 from tests.support.operation import Operation
 from tests.support.raw import Namespace, endpoint_spec, refusal
 from tests.support.values import complete_workflow, event_names, payload, schedule_operation, sync_result
@@ -130,3 +131,28 @@ async def test_an_operation_that_stands_alone_is_refused_before_anything_is_writ
     task = await payments.poll_nexus_task(made.spec.target.worker.task_queue)
     await payments.answer_nexus_task(task, sync_result(1))
     assert await allowed.outcome() == payload(1)
+
+
+async def test_the_list_counts_however_the_endpoint_is_named(
+    orders: Namespace, workflow_id: str, queue: str, unique: Callable[[str], str]
+) -> None:
+    made = await create(orders, unique("endpoint"), unique("nexus"), ["billing"])
+    woken = await failed_call(orders, workflow_id, queue, instance_uri(made.id))
+    assert why(woken)[0] == "UNAUTHORIZED"
+    await end(orders, woken)
+
+
+async def test_a_workflow_may_name_an_endpoint_by_its_instance_uri(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, unique: Callable[[str], str]
+) -> None:
+    """So that a call still goes there when the endpoint has another name."""
+    made = await create(orders, unique("endpoint"), unique("nexus"), ["orders"])
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_operation(instance_uri(made.id)))
+    task = await payments.poll_nexus_task(made.spec.target.worker.task_queue)
+    assert task.request.endpoint == made.spec.name
+    await payments.answer_nexus_task(task, sync_result(1))
+    woken = await orders.poll_workflow_task(queue)
+    assert event_names(woken.history.events)[5] == "NEXUS_OPERATION_COMPLETED"
+    assert woken.history.events[4].nexus_operation_scheduled_event_attributes.endpoint == instance_uri(made.id)
+    await end(orders, woken)

@@ -21,6 +21,7 @@ from nexuskit.backend.nexus.endpoints import Endpoints
 from nexuskit.backend.settings import DEFAULTS
 from nexuskit.backend.store.store import Ticket
 from nexuskit.backend.times import MINUTE, SECOND
+from nexuskit.identity.uris import instance_uri
 from tests.support import disk
 from tests.support.clock import NOW, settle
 from tests.support.engine import NAMESPACE, QUEUE, Orders, orders
@@ -337,5 +338,8 @@ async def test_endpoints_are_as_they_were_before_changes_that_could_not_be_writt
     assert endpoints.all() == before
     assert endpoints.routes == routes
     await change_everything().wait()
-    assert {name: route.id for name, route in endpoints.routes.items()} == {"renamed": ID + "1"}
+    assert {name: route.id for name, route in endpoints.routes.items()} == {
+        "renamed": ID + "1",
+        instance_uri(ID + "1"): ID + "1",
+    }
     assert endpoints.get(ID + "1").version == 3

@@ -17,7 +17,7 @@ from nexuskit.backend.history.route import Route
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
 from nexuskit.identity.allowed_callers import AllowedCallersError, checked_allowed_callers, read_allowed_callers
-from nexuskit.identity.uris import endpoint_id
+from nexuskit.identity.uris import instance_uri
 from nexuskit.protocol.allow_list import Destination
 from nexuskit.protocol.errors import DestinationRefusedError
 
@@ -41,7 +41,7 @@ class Endpoints:
         self._namespaces = namespaces
         self._by_id: dict[str, Endpoint] = {}
         self.routes: dict[str, Route] = {}
-        """Name → what the core knows of each."""
+        """What the core knows of each, by its name and by its instance URI: callers may use either."""
 
     def load(self, bodies: list[tuple[str, bytes]]) -> None:
         """Take what is on disk."""
@@ -98,8 +98,7 @@ class Endpoints:
     def resolve(self, text: str) -> Endpoint | None:
         """The endpoint that a caller means: by its id, its name or its instance URI; None if there is none."""
         route = self.routes.get(text)
-        id = text if text in self._by_id or route is None else route.id
-        return self._by_id.get(id) or self._by_id.get(endpoint_id(text) or "")
+        return self._by_id.get(text) or (None if route is None else self._by_id.get(route.id))
 
     def all(self) -> list[Endpoint]:
         """All of them, by id."""
@@ -186,11 +185,13 @@ class Endpoints:
 
     def _set(self, endpoint: Endpoint) -> None:
         self._by_id[endpoint.id] = endpoint
-        self.routes[endpoint.spec.name] = Route(endpoint.id, read_allowed_callers(endpoint.spec.description.metadata))
+        route = Route(endpoint.id, read_allowed_callers(endpoint.spec.description.metadata))
+        self.routes[endpoint.spec.name] = self.routes[instance_uri(endpoint.id)] = route
 
     def _forget(self, endpoint: Endpoint) -> None:
         self._by_id.pop(endpoint.id, None)
         self.routes.pop(endpoint.spec.name, None)
+        self.routes.pop(instance_uri(endpoint.id), None)
 
     def _check(self, spec: EndpointSpec) -> None:
         name = spec.name
