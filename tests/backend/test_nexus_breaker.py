@@ -1,10 +1,17 @@
 """Circuit breakers: a destination that is unwell is left alone, and what waits for it says so."""
 
 import asyncio
+from collections.abc import Callable
 
-from temporalio.api.enums.v1 import NexusOperationCancellationState, PendingNexusOperationState
+import pytest
+from temporalio.api.enums.v1 import (
+    NexusOperationCancellationState,
+    NexusOperationExecutionStatus,
+    PendingNexusOperationState,
+)
 
 from tests.backend.conftest import Endpoint
+from tests.support.operation import Operation
 from tests.support.raw import Namespace
 from tests.support.values import async_result, cancel_operation, schedule_operation
 
@@ -58,3 +65,24 @@ async def test_cancellations_have_a_breaker_of_their_own(
     assert (await payments.poll_nexus_task(endpoint.queue)).request.HasField("start_operation")
     await orders.terminate(other)
     await orders.terminate(workflow_id)
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server describes it as scheduled
+async def test_operations_that_stand_alone_are_blocked_too(
+    orders: Namespace, payments: Namespace, unique: Callable[[str], str], endpoint: Endpoint
+) -> None:
+    called = [Operation(orders, unique(f"operation-{number}"), endpoint.name) for number in range(6)]
+    for each in called:
+        await each.start()
+    for _ in called:
+        await payments.refuse_nexus_task(await payments.poll_nexus_task(endpoint.queue), "UNAVAILABLE", "out of order")
+    async with asyncio.timeout(20):
+        blocked = None
+        while blocked is None:
+            infos = [await each.info() for each in called]
+            blocked = next((each for each in infos if each.state == BLOCKED), None)
+    assert blocked.status == NexusOperationExecutionStatus.NEXUS_OPERATION_EXECUTION_STATUS_RUNNING
+    assert blocked.blocked_reason.startswith("The circuit breaker is open.")
+    assert blocked.last_attempt_failure.message == "out of order"
+    for each in called:
+        await each.terminate()

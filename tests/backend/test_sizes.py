@@ -6,13 +6,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.activity.v1 import ActivityOptions
+from temporalio.api.common.v1 import ActivityType, Link, Payload, Payloads
+from temporalio.api.enums.v1 import ActivityExecutionStatus, NexusOperationExecutionStatus
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest, StartNexusOperationExecutionRequest
 
 from nexuskit.backend import limits
 from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import activity, signal
-from nexuskit.backend.history.state import Execution, Info
+from nexuskit.backend.history import activity, activity_options, signal, standalone, standalone_operation
+from nexuskit.backend.history.state import ACTIVITY, OPERATION, Execution, Info
+from nexuskit.backend.settings import DEFAULTS
 from tests.support.engine import NAMESPACE, QUEUE, Orders, orders
 from tests.support.world import schedule_activity, start_timer
 
@@ -106,3 +112,44 @@ async def test_the_size_of_what_is_pending_is_the_same_after_it_was_read_from_di
 
 def test_an_empty_execution_weighs_nothing() -> None:
     assert Execution(1, Info("ns", "order", "run")).size() == 0
+
+
+@pytest.mark.parametrize("archetype", [ACTIVITY, OPERATION])
+async def test_what_stands_alone_ends_as_its_kind_does(
+    backend: Orders, monkeypatch: pytest.MonkeyPatch, archetype: str
+) -> None:
+    resident = alone(backend, archetype)
+    link = Link(batch_job=Link.BatchJob(job_id="j" * 1000))
+    size = resident.execution.size()
+    monkeypatch.setattr(limits, "PENDING_SIZE", size + 1500)
+    backend.engine.run(resident, lambda tx: standalone.attach(tx, "one", [], [link]))
+    assert size + 1000 < resident.execution.size() <= size + 1500
+    with pytest.raises(StatusError, match="mutable state size exceeds limit") as caught:
+        backend.engine.run(resident, lambda tx: standalone.attach(tx, "two", [], [link]))
+    assert caught.value.code == Code.INVALID_ARGUMENT
+    await backend.idle()
+    info = resident.execution.info
+    closing = await backend.engine.event(resident, info.close_event_id)
+    if archetype == ACTIVITY:
+        assert info.status == ActivityExecutionStatus.ACTIVITY_EXECUTION_STATUS_TERMINATED
+        failure = standalone.outcome(resident.execution, closing).failure
+    else:
+        assert info.status == NexusOperationExecutionStatus.NEXUS_OPERATION_EXECUTION_STATUS_TERMINATED
+        failure = standalone_operation.outcome(closing)
+        assert isinstance(failure, Failure)
+    assert "mutable state size exceeds limit" in failure.message
+    assert failure.HasField("terminated_failure_info")
+
+
+def alone(backend: Orders, archetype: str) -> Resident:
+    """One that waits for a worker, or for its handler."""
+    info = Info(namespace_id=NAMESPACE, workflow_id="alone", run_id="run-1", archetype=archetype)
+    if archetype == OPERATION:
+        operation = StartNexusOperationExecutionRequest(
+            operation_id="alone", endpoint="payments", service="Payments", operation="charge"
+        )
+        return backend.engine.create(info, lambda tx: standalone_operation.start(tx, operation, "endpoint-1", {}))[0]
+    options = ActivityOptions(task_queue=TaskQueue(name="work"), start_to_close_timeout={"seconds": 1000})
+    checked = activity_options.checked(options, "alone", "charge", limits=DEFAULTS)
+    request = StartActivityExecutionRequest(activity_id="alone", activity_type=ActivityType(name="charge"))
+    return backend.engine.create(info, lambda tx: standalone.start(tx, request, checked))[0]

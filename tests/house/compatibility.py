@@ -181,8 +181,9 @@ Nexus:
 - Who answers a cancellation may do so in the newer failure form; there, only who answers a start may.
 - Nexus operations that stand alone need no setting; there, they are off. Their starts may bring completion callbacks
   and links, also to one that runs; there, nobody reads these fields. A policy that is not known is refused; there, it
-  is the default. One that was cancelled stays so; there, it can still be terminated. A caller that an endpoint's list
-  does not name is refused at the start (PERMISSION_DENIED), and nothing is written.
+  is the default. One that was cancelled stays so; there, it can still be terminated. One that is blocked says so;
+  there, it says that it is scheduled. A caller that an endpoint's list does not name is refused at the start
+  (PERMISSION_DENIED), and nothing is written.
 
 Task queues, workers, namespaces:
 

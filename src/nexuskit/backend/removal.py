@@ -11,13 +11,14 @@ A run whose callbacks wait stays until they are delivered or have failed for goo
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from temporalio.api.enums.v1 import NamespaceState
 
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history import standalone, standalone_operation, workflow
-from nexuskit.backend.history.identities import SERVER
+from nexuskit.backend.history import ends
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, OPERATION, namespace_of, space
 from nexuskit.backend.times import SECOND
 
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nexuskit.backend.removal")
 
-REASON = "Delete workflow execution"
-"""Why a running workflow that is deleted was terminated, in the real server's words."""
-ACTIVITY_REASON = "Delete activity execution"
-"""The same of an activity that stands alone."""
-OPERATION_REASON = "Delete nexus operation execution"
-"""The same of a Nexus operation that stands alone."""
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "": "Delete workflow execution",
+        ACTIVITY: "Delete activity execution",
+        OPERATION: "Delete nexus operation execution",
+    }
+)
+"""Archetype → why one that is deleted while it runs was terminated, in the real server's words."""
 
 ASK = "INSERT OR REPLACE INTO removals (execution, whole) VALUES (?, 1)"
 REMOVE_EVENTS = "DELETE FROM events WHERE execution = ?"
@@ -331,12 +334,7 @@ class _Batch:
 
 
 def _terminate(tx: Transaction) -> None:
-    if tx.state.info.archetype == ACTIVITY:
-        standalone.terminate(tx, "", SERVER, ACTIVITY_REASON)
-    elif tx.state.info.archetype == OPERATION:
-        standalone_operation.terminate(tx, "", SERVER, OPERATION_REASON)
-    else:
-        workflow.terminate(tx, REASON, SERVER)
+    ends.terminate(tx, REASONS[tx.state.info.archetype])
 
 
 def waits(resident: Resident) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nexuskit.backend.errors import StatusError, invalid_argument
-from nexuskit.backend.history import workflow
-from nexuskit.backend.history.identities import SERVER
+from nexuskit.backend.history import ends
 
 if TYPE_CHECKING:
     from nexuskit.backend.history.transaction import Transaction
@@ -42,5 +41,5 @@ def exceeded(tx: Transaction) -> str:
 
 def end(tx: Transaction, reason: str) -> StatusError:
     """End the run for that reason. Returns what the one is told who would have made it too large."""
-    workflow.terminate(tx, reason, SERVER)
+    ends.terminate(tx, reason)
     return invalid_argument(reason)

@@ -85,6 +85,9 @@ class Standalone(Row, frozen=True, omit_defaults=True):
     def index(self, info: Info) -> Index:
         return NOTHING
 
+    def weight(self) -> int:
+        return super().weight() + sum(map(len, self.links))
+
 
 # --- what happened
 
