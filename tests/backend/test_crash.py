@@ -32,13 +32,11 @@ from temporalio.api.workflowservice.v1 import (
     UpdateWorkflowExecutionResponse,
 )
 from temporalio.client import Client, WorkflowHandle
-from temporalio.common import NexusOperationIDConflictPolicy, NexusOperationIDReusePolicy
-from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from tests.support.alone import Alone
 from tests.support.backend_process import BackendProcess
-from tests.support.crash_samples import LOST_AFTER, Order, Pay, Payments, PaymentsHandler, Place, charge, charged
+from tests.support.crash_samples import LOST_AFTER, Order, Pay, PaymentsHandler, Place, charge, charged
 from tests.support.messages import acceptance, place_of, response
 from tests.support.operation import Operation
 from tests.support.raw import Namespace, refusal
@@ -446,38 +444,6 @@ async def test_operations_that_stand_alone_go_on_after_a_kill_wherever_they_are(
         expected = {"waits": "late", "asked": "pay-asked", "started": "pay-started", "ended": "at once"}
         for name in names:
             assert outcomes[name] == await Operation(raw.orders, name, name).outcome() == payload(expected[name])
-
-
-async def test_operations_that_stand_alone_end_once_whenever_the_backend_dies(
-    backend: BackendProcess, dice: random.Random
-) -> None:
-    async with workers(backend) as client:
-        payments = client.create_nexus_client(Payments, ENDPOINT)
-        run = f"{dice.getrandbits(32):08x}"
-        orders = [Order(f"{run}-{number}", dice.uniform(0, 1)) for number in range(ORDERS)]
-
-        async def pay(order: Order) -> str:
-            while True:  # a start that was not answered is asked for again, and gets the one that is there
-                with contextlib.suppress(RPCError):
-                    handle = await payments.start_operation(
-                        Payments.pay,
-                        order,
-                        id=order.name,
-                        id_conflict_policy=NexusOperationIDConflictPolicy.USE_EXISTING,
-                        id_reuse_policy=NexusOperationIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                    )
-                    break
-            while True:
-                with contextlib.suppress(RPCError):
-                    return await handle.result()
-
-        paying = [asyncio.create_task(pay(order)) for order in orders]
-        for _ in range(2):
-            await asyncio.sleep(dice.uniform(0.1, 0.6))
-            await restart(backend)
-        assert await asyncio.gather(*paying) == [f"receipt of {order.name}" for order in orders]
-        listed = [each async for each in client.list_nexus_operations(f"Endpoint = '{ENDPOINT}'")]
-        assert Counter(each.operation_id for each in listed) == Counter(order.name for order in orders)
 
 
 async def test_a_nexus_task_lost_in_a_kill_comes_again_as_the_same_request(backend: BackendProcess) -> None:

@@ -10,7 +10,10 @@ import random
 from collections import Counter
 
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, NexusOperationFailureError, NexusOperationHandle
+from temporalio.common import NexusOperationIDConflictPolicy, NexusOperationIDReusePolicy
+from temporalio.exceptions import NexusOperationAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from tests.backend.test_crash import (
@@ -23,7 +26,17 @@ from tests.backend.test_crash import (
     restart,
 )
 from tests.support.backend_process import BackendProcess
-from tests.support.crash_samples import KINDS, LOST_AFTER, Held, Pay, PaymentsHandler, PlaceMany, charge
+from tests.support.crash_samples import (
+    KINDS,
+    LOST_AFTER,
+    Held,
+    Order,
+    Pay,
+    Payments,
+    PaymentsHandler,
+    PlaceMany,
+    charge,
+)
 from tests.support.values import event_names
 
 CALLING = 8
@@ -86,6 +99,70 @@ async def test_each_of_200_operations_has_one_outcome_however_often_the_backend_
         status = "Completed" if "Pay" in query else "Canceled"
         for condition in (query, f"{query} AND ExecutionStatus = '{status}'"):
             assert (await payments.count_workflows(condition)).count == CALLING * TIMES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_each_operation_that_stands_alone_has_one_outcome_however_often_the_backend_dies(
+    backend: BackendProcess,  # noqa: F811
+    dice: random.Random,  # noqa: F811
+) -> None:
+    async with connected(backend) as raw:
+        await raw.payments.create_endpoint(ENDPOINT, HANDLERS)
+    orders = await Client.connect(backend.address, namespace=CALLERS)
+    payments = await Client.connect(backend.address, namespace=HANDLERS)
+    handlers = Worker(
+        payments,
+        task_queue=HANDLERS,
+        workflows=[Pay, Held],
+        activities=[charge],
+        nexus_service_handlers=[PaymentsHandler()],
+    )
+    name = f"{dice.getrandbits(32):08x}"
+    names = [f"{kind}-{name}-{number}" for number in range(CALLING) for kind in KINDS]
+    async with handlers:
+        calling = [asyncio.create_task(call(orders, each)) for each in names]
+        for _ in range(KILLS):
+            await asyncio.sleep(dice.uniform(0.05, 1))
+            await restart(backend)
+        async with asyncio.timeout(120):
+            outcomes = await asyncio.gather(*calling)
+    assert dict(zip(names, outcomes, strict=True)) == {each: told(each) for each in names}
+    listed = [each async for each in orders.list_nexus_operations(f"Endpoint = '{ENDPOINT}'")]
+    assert Counter(each.operation_id for each in listed) == Counter(names)
+    for query, status in (("WorkflowType = 'Pay'", "Completed"), ("WorkflowType = 'Held'", "Canceled")):
+        for condition in (query, f"{query} AND ExecutionStatus = '{status}'"):
+            assert (await payments.count_workflows(condition)).count == CALLING
+
+
+async def call(orders: Client, name: str) -> str:
+    """Calls an operation, and asks again whenever the backend is not there. Answers with what the caller is told."""
+    client = orders.create_nexus_client(Payments, ENDPOINT)
+    kind = name.partition("-")[0]
+    handle: NexusOperationHandle[str] | None = None
+    called_off = kind != "hold"
+    while True:
+        try:
+            if handle is None:  # a repeat gets the one that is there, also if that has ended
+                handle = await client.start_operation(
+                    kind,
+                    Order(name, 0.3),
+                    id=name,
+                    result_type=str,
+                    id_conflict_policy=NexusOperationIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=NexusOperationIDReusePolicy.REJECT_DUPLICATE,
+                )
+            if not called_off:
+                await handle.cancel()
+                called_off = True
+            return await handle.result()
+        except NexusOperationFailureError as error:
+            return type(error.cause).__name__
+        except NexusOperationAlreadyStartedError:
+            handle = orders.get_nexus_operation_handle(name, result_type=str)
+        except RPCError as error:
+            # A cancel request whose answer was lost has been taken: each has an id of its own.
+            called_off = called_off or error.status == RPCStatusCode.FAILED_PRECONDITION
 
 
 def told(name: str) -> str:

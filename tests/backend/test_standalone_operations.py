@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -338,6 +339,21 @@ async def test_a_deleted_operation_is_gone(operation: Operation, endpoint: Endpo
     assert gone.message.startswith(f"operation not found for ID: {operation.id}")
     missing = await refusal(operation.delete(run_id="2b1e0c1c-0000-4000-8000-000000000000"))
     assert missing.code == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.usefixtures("embedded_only")  # a real server may tell of the termination first
+async def test_whoever_waits_for_one_that_is_deleted_is_told(
+    operation: Operation, endpoint: Endpoint, payments: Namespace
+) -> None:
+    await operation.start()
+    await payments.answer_nexus_task(await payments.poll_nexus_task(endpoint.queue), async_result("token"))
+    await operation.started()
+    token = (await operation.describe()).long_poll_token
+    waiting = asyncio.create_task(refusals(operation.outcome(), operation.describe(long_poll_token=token)))
+    await operation.delete()
+    for each in await waiting:
+        assert each.code == grpc.StatusCode.NOT_FOUND
+        assert each.message.startswith(f"operation not found for ID: {operation.id}")
 
 
 # --- policies

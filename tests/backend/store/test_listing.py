@@ -15,7 +15,7 @@ from temporalio.api.common.v1 import Payload, SearchAttributes
 
 from nexuskit.backend import limits
 from nexuskit.backend.errors import Code, StatusError
-from nexuskit.backend.history.state import Execution, Info, Parent, Root
+from nexuskit.backend.history.state import OPERATION, Execution, Info, Parent, Root
 from nexuskit.backend.store import listing
 from nexuskit.backend.store.database import open_database
 from nexuskit.backend.store.group import Group
@@ -30,7 +30,7 @@ from nexuskit.backend.visibility.search_attributes import (
     NAMES,
     TEXT,
 )
-from nexuskit.backend.visibility.subjects import WORKFLOWS
+from nexuskit.backend.visibility.subjects import OPERATIONS, WORKFLOWS
 
 CUSTOM = {"K": KEYWORD, "I": INT, "L": KEYWORD_LIST, "T": TEXT, "D": DATETIME, "F": BOOL, "N": DOUBLE, "U K": KEYWORD}
 STATUSES = {1: "Running", 2: "Completed", 3: "Failed", 7: "TimedOut"}
@@ -420,6 +420,37 @@ def test_one_value_of_an_indexed_attribute_is_read_from_its_index_in_order(
         shown = " ".join(step[3] for step in filled.connection.execute(sql, where.parameters))
         assert index in shown
         assert "TEMP B-TREE" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("Operation = 'charge' AND ExecutionStatus = 'Failed'", "executions_by_type"),
+        ("Endpoint = 'payments'", "executions_by_queue"),
+        ("OperationId = 'o1'", "executions_by_workflow"),
+        ("Service = 'Payments' AND ExecutionStatus = 'Running'", "name=? AND value=? AND status=?"),
+        ("RequestId = 'r1'", "name=? AND value=? AND status=?"),
+    ],
+)
+def test_a_nexus_operation_is_found_by_an_index_too(filled: Filled, text: str, index: str) -> None:
+    alone = Info(namespace_id="ns", workflow_id="o1", run_id="alone", archetype=OPERATION)
+    alone.workflow_type, alone.task_queue = "charge", "payments"
+    alone.keywords = {"Service": "Payments", "RequestId": "r1"}
+    alone.status = 3 if "Failed" in text else 1
+    group = Group()
+    group.add_execution(Execution(998, alone), [], [], new=True)
+    write(filled.connection, group)
+    try:
+        planned = plan(text, OPERATIONS, alone.space, CUSTOM)
+        page = listing.read_page(filled.connection, planned, None, 10, limits.LIST_WORK)
+        assert [msgspec.msgpack.decode(body, type=Info).run_id for body in page.bodies] == ["alone"]
+        for source, where, row in planned.streams:
+            sql = f"EXPLAIN QUERY PLAN SELECT {row}.id FROM {source} WHERE {where.text} ORDER BY {row}.id DESC"
+            shown = " ".join(step[3] for step in filled.connection.execute(sql, where.parameters))
+            assert index in shown
+    finally:
+        filled.connection.execute("DELETE FROM executions WHERE id = 998")
+    assert filled.connection.execute("SELECT count(*) FROM attributes WHERE id = 998").fetchone() == (0,)
 
 
 def test_a_run_of_a_division_and_one_that_is_no_workflow_are_in_lists_of_their_own(filled: Filled) -> None:

@@ -5,12 +5,14 @@ A start may leave what it brings with an execution that runs already; and who wa
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from nexuskit.backend import tokens
-from nexuskit.backend.errors import StatusError, invalid_argument
+from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
 from nexuskit.backend.frontend.link_checks import check_links
 from nexuskit.backend.history import standalone
+from nexuskit.backend.history.state import ACTIVITY, OPERATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
     Start = StartActivityExecutionRequest | StartNexusOperationExecutionRequest
     State = tokens.ActivityState | tokens.OperationState
+
+
+_CALLED = MappingProxyType({ACTIVITY: "activity", OPERATION: "operation"})
 
 
 def check_attaching(services: Services, request: Start) -> None:
@@ -73,12 +78,21 @@ async def changed(services: Services, call: Call, resident: Resident, kind: type
 async def until(
     services: Services, call: Call, resident: Resident, reached: Callable[[Execution], bool], *, last: bool = False
 ) -> Resident | None:
-    """The execution once it is so; None after a while. With `last` that is not so before it is closed."""
-    number = resident.execution.id
+    """The execution once it is so; None after a while. With `last` that is not so before it is closed.
+
+    Raises:
+        StatusError: NOT_FOUND, if somebody deletes it meanwhile.
+    """
+    number, info = resident.execution.id, resident.execution.info
     moment = call.until(services.limits.HISTORY_LONG_POLL, services.clock.now(), services.limits.POLL_MARGIN)
     while not reached(resident.execution):
         if services.clock.now() >= moment or services.engine.stopping:
             return None
         await services.engine.more_events(resident, moment, last=last)
-        resident = await services.engine.get(number)
+        try:
+            resident = await services.engine.get(number)
+        except StatusError as error:
+            if error.code != Code.NOT_FOUND:
+                raise
+            raise not_found(f"{_CALLED[info.archetype]} not found for ID: {info.workflow_id}, it was deleted") from None
     return resident
