@@ -60,14 +60,21 @@ RIGHT = {
 }
 
 
+BY_HTTP = "payments-by-http"
+"""An endpoint that routes to the URL of the other, at this very backend: calls go out by HTTP, and come back in."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("endpoint", [ENDPOINT, BY_HTTP], ids=["by task queue", "by HTTP"])
 async def test_each_of_200_operations_has_one_outcome_however_often_the_backend_dies(
     backend: BackendProcess,  # noqa: F811
     dice: random.Random,  # noqa: F811
+    endpoint: str,
 ) -> None:
     async with connected(backend) as raw:
-        await raw.payments.create_endpoint(ENDPOINT, HANDLERS)
+        made = await raw.payments.create_endpoint(ENDPOINT, HANDLERS)
+        await raw.orders.create_external_endpoint(BY_HTTP, backend.http_url + made.url_prefix)
     orders = await Client.connect(backend.address, namespace=CALLERS)
     payments = await Client.connect(backend.address, namespace=HANDLERS)
     callers = Worker(orders, task_queue=CALLERS, workflows=[PlaceMany])
@@ -82,7 +89,7 @@ async def test_each_of_200_operations_has_one_outcome_however_often_the_backend_
     async with callers, handlers:
         handles = [
             await orders.start_workflow(
-                PlaceMany.run, args=[ENDPOINT, name, TIMES], id=name, task_queue=CALLERS, task_timeout=LOST_AFTER
+                PlaceMany.run, args=[endpoint, name, TIMES], id=name, task_queue=CALLERS, task_timeout=LOST_AFTER
             )
             for name in names
         ]

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from nexusrpc import OperationError, OperationErrorState
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType, PendingNexusOperationState, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingNexusOperationInfo
 
 from nexuskit.protocol.allow_list import AllowList
+from nexuskit.protocol.callbacks import complete_operation
 from nexuskit.protocol.values import HttpResponse
 from tests.backend.conftest import Server
 from tests.support.operation import Operation
@@ -147,6 +149,32 @@ async def test_an_answer_of_no_known_type_keeps_its_header_fields(
 
 
 # --- operations that complete later
+
+
+@pytest.mark.parametrize("how", ["succeeded", "failed", "canceled"])
+async def test_a_handler_completes_an_operation_later_by_its_callback(
+    orders: Namespace, workflow_id: str, call: Call, how: str
+) -> None:
+    async with handler_at_a_url() as (handler, url):
+        await call(url, "later", value={"order": "1", "cents": 5})
+        started = await orders.wait_for_event(workflow_id, STARTED)
+        assert started.nexus_operation_started_event_attributes.operation_token == "token 1"
+        ((token, callback, _),) = handler.waiting.started
+        assert callback is not None
+        outcome: Any = {"order": "1"}
+        if how != "succeeded":
+            outcome = OperationError("not today", state=OperationErrorState(how))
+        await complete_operation(callback, outcome, allow=HERE, operation_token=token)
+    event = await ended(orders, workflow_id, {"succeeded": COMPLETED, "failed": FAILED, "canceled": CANCELED}[how])
+    if how == "succeeded":
+        assert result_of(event) == {"order": "1"}
+    elif how == "failed":
+        told = event.nexus_operation_failed_event_attributes.failure.cause
+        assert (told.message, told.application_failure_info.type) == ("not today", "OperationError")
+    else:
+        told = event.nexus_operation_canceled_event_attributes.failure.cause
+        assert told.message == "not today"
+        assert told.HasField("canceled_failure_info")
 
 
 async def test_a_handler_is_told_to_stop(orders: Namespace, workflow_id: str, queue: str, call: Call) -> None:

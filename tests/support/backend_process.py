@@ -31,11 +31,13 @@ class BackendProcess:
 
     Attributes:
         address: host:port of its gRPC interface, the same for every start.
+        http_url: URL of its HTTP interface, the same for every start.
     """
 
     def __init__(self, database: Path, namespaces: Sequence[str], config: Path | None = None) -> None:
         port, http_port = free_ports(2)
         self.address = f"127.0.0.1:{port}"
+        self.http_url = f"http://127.0.0.1:{http_port}"
         self._log = database.with_suffix(".log")
         self._command = [sys.executable, "-m", "nexuskit.cli", "serve", "--db", str(database)]
         self._command += ["--port", str(port), "--http-port", str(http_port)]
