@@ -137,19 +137,21 @@ class Teams:
     orders_queue: str
     payments_queue: str
     endpoint: str
+    endpoint_id: str
 
 
 @pytest.fixture(scope="session")
 async def teams(server: Server, orders: Namespace, payments: Namespace) -> AsyncIterator[Teams]:
     """Two unmodified temporalio workers with the workflows of `tests.support.samples`, one pair for the session."""
+    name, queue = fresh_name("payments-team"), fresh_name("payments-team")
     made = Teams(
         await Client.connect(server.address, namespace=CALLERS),
         await Client.connect(server.address, namespace=HANDLERS),
         fresh_name("orders-team"),
-        fresh_name("payments-team"),
-        fresh_name("payments-team"),
+        queue,
+        name,
+        (await payments.create_endpoint(name, queue)).id,
     )
-    await payments.create_endpoint(made.endpoint, made.payments_queue)
     if server.kind == "real":
         await wait_until_callable(orders, made.endpoint)
     callers = Worker(made.orders, task_queue=made.orders_queue, workflows=WORKFLOWS, activities=ACTIVITIES)

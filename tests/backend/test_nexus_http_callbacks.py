@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
+import grpc.aio
 import httpx
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse
 
+from nexuskit.backend.server import running
 from tests.backend.conftest import Endpoint
+from tests.support import disk
 from tests.support.raw import Namespace
 from tests.support.values import async_result, complete_workflow, event_names, payload, result_of, schedule_operation
 
@@ -311,3 +315,34 @@ async def test_a_failure_beyond_the_limit_is_cut(
     while failure.HasField("cause"):
         failure, causes = failure.cause, causes + 1
     assert causes <= 52
+
+
+# --- when it is answered
+
+
+async def test_a_completion_is_answered_when_it_is_on_disk() -> None:
+    async with (
+        running(":memory:", namespaces=["orders", "payments"], host="127.0.0.1", port=0, http_port=0) as backend,
+        grpc.aio.insecure_channel(backend.address) as channel,
+        httpx.AsyncClient(base_url=backend.http_address, timeout=30) as http,
+    ):
+        orders, payments = Namespace("orders", channel), Namespace("payments", channel)
+        made = await payments.create_endpoint("payments", "nexus")
+        task = await asked(orders, payments, "order", "queue", Endpoint("payments", "nexus", made.id))
+        store = backend._services.engine.store
+        headers = {**SUCCEEDED, **token(task)}
+        while store.group()[0]:  # noqa: ASYNC110, the disk breaks when the writer has nothing to do
+            await asyncio.sleep(0)
+        await store.group()[1].wait()
+        with disk.broken(store._database):
+            refused = await http.post(CALLBACK, content=b"1", headers=headers)
+        assert refused.status_code == 503
+        assert failure_of(refused)["details"]["type"] == "UNAVAILABLE"
+        assert (await orders.describe("order")).pending_nexus_operations
+        async with disk.held(store, store._database):
+            answering = asyncio.create_task(http.post(CALLBACK, content=b"1", headers=headers))
+            while store._writing is None:  # noqa: ASYNC110, nobody is told when something is being written
+                await asyncio.sleep(0)
+            assert (await http.get("/")).status_code == 404
+            assert not answering.done()
+        assert (await answering).status_code == 200

@@ -165,6 +165,7 @@ Nexus:
   an internal error. A call has 10 s, if its caller does not say otherwise; there, a minute.
 - A completion by HTTP shows a token that is signed; there, it can be made up. What began before it was told so is the
   operation's start, and never later than now.
+- An operation without a workflow that has ended is NOT_FOUND for who completes it again; there, BAD_REQUEST.
 - Temporal's JSON API (`/api/...`) is answered 501.
 - A call that no worker is there for is not made until one polls, which ends its pause; nobody's absence opens a circuit
   breaker. There, each attempt waits for a worker, times out, and counts as a failure of the destination.

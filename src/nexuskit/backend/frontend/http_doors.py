@@ -7,9 +7,11 @@ says, with a Failure. The log has no more of a request than its method, its path
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nexusrpc import HandlerError, HandlerErrorType
 
@@ -75,6 +77,15 @@ class HttpDoors:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._under_way = 0
+        self._waiting: set[asyncio.Task[Any]] = set()
+        """Requests whose callers may be told to come again, when the backend stops."""
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Whoever waits for a worker, or comes to do so, is told to come again. Completions are still carried out."""
+        self._stopping = True
+        for task in self._waiting:
+            task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI asks for it."""
@@ -106,9 +117,11 @@ class HttpDoors:
             with supervision:
                 door = self._door(scope)
                 body = await read_body(scope, receive, door.size)
-                if door.waits:
-                    supervision.listen()
-                return await door.answer(http_request(scope, body))
+                if not door.waits:
+                    return await door.answer(http_request(scope, body))
+                supervision.listen()
+                with self._interruptible():
+                    return await door.answer(http_request(scope, body))
         except TookTooLongError:
             if supervision.answering is not None:
                 await supervision.answering
@@ -124,6 +137,22 @@ class HttpDoors:
             log.exception("a request by HTTP failed")
             message = f"internal error: {type(error).__name__}; the backend's log says more"
             return write_error(HandlerError(message, type=HandlerErrorType.INTERNAL))
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Generator[None]:
+        """What is done in it ends when the backend stops."""
+        task = asyncio.current_task()
+        if task is None or self._stopping:
+            raise _stopping()
+        self._waiting.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._stopping and not task.uncancel():
+                raise _stopping() from None
+            raise
+        finally:
+            self._waiting.discard(task)
 
     def _door(self, scope: Scope) -> Door:
         if self._under_way > self._services.limits.HTTP_REQUESTS:
@@ -156,6 +185,10 @@ def _nowhere(path: str) -> HandlerError:
         " /namespaces/{namespace}/task-queues/{queue}/nexus-services, or /nexus/callback",
         type=HandlerErrorType.NOT_FOUND,
     )
+
+
+def _stopping() -> HandlerError:
+    return HandlerError("the backend is stopping", type=HandlerErrorType.UNAVAILABLE)
 
 
 def _check_encoding(scope: Scope) -> None:

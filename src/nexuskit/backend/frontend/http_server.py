@@ -71,6 +71,7 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Answer what is under way, then close."""
+        self._doors.stop()
         self._server.should_exit = True
         if self._task is not None:
             await self._task

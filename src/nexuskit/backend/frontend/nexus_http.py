@@ -180,6 +180,7 @@ def _to_endpoint(services: Services, route: ToEndpoint) -> Target:
 
 def _to_queue(services: Services, route: ToQueue) -> Target:
     queue_name.check(route.queue, services.limits)
+    services.namespaces.check_state("PollNexusTaskQueue", route.namespace)
     namespace = services.namespaces.get(route.namespace)
     if refused := services.endpoints.refusal_of_queue(namespace.name, route.queue):
         raise HandlerError(refused, type=HandlerErrorType.UNAUTHORIZED)
