@@ -195,3 +195,14 @@ async def test_a_header_that_does_not_end_is_not_kept() -> None:
             assert (await reader.read()).startswith(b"HTTP/1.1 400")
         writer.close()
         assert (await http.get("/health")).status_code == 200
+
+
+async def test_more_connections_than_there_may_be_are_refused() -> None:
+    async with limited(HTTP_CONNECTIONS=3) as (http, _):
+        assert (await http.get("/health")).status_code == 200
+        connections = [await connected(http) for _ in range(3)]
+        reader, writer = connections[-1]
+        writer.write(b"GET /health HTTP/1.1\r\nhost: here\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 503")
+        for _, writer in connections:
+            writer.close()
