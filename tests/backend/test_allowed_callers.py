@@ -156,3 +156,17 @@ async def test_a_workflow_may_name_an_endpoint_by_its_instance_uri(
     assert event_names(woken.history.events)[5] == "NEXUS_OPERATION_COMPLETED"
     assert woken.history.events[4].nexus_operation_scheduled_event_attributes.endpoint == instance_uri(made.id)
     await end(orders, woken)
+
+
+async def test_an_operation_that_stands_alone_may_name_its_endpoint_by_the_instance_uri(
+    orders: Namespace, payments: Namespace, unique: Callable[[str], str]
+) -> None:
+    made = await create(orders, unique("endpoint"), unique("nexus"), ["orders"])
+    called = Operation(orders, unique("operation"), instance_uri(made.id))
+    await called.start()
+    task = await payments.poll_nexus_task(made.spec.target.worker.task_queue)
+    assert task.request.endpoint == made.spec.name
+    await payments.answer_nexus_task(task, sync_result(1))
+    assert await called.outcome() == payload(1)
+    refused = await refusal(Operation(payments, unique("operation"), instance_uri(made.id)).start())
+    assert refused.code == grpc.StatusCode.PERMISSION_DENIED

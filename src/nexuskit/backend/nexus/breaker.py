@@ -30,7 +30,7 @@ class Fault(NamedTuple):
     """A failure that counted.
 
     Attributes:
-        whose: the workflow whose call failed, by its id.
+        whose: whose call failed: the id of a workflow, or of an operation that stands alone.
         why: the failure, in words.
     """
 

@@ -155,7 +155,7 @@ def said(whose: str, reply: Reply) -> Said:
     """What a call says of its destination: a handler that answers is well, unless it says to ask again.
 
     Args:
-        whose: the workflow that called, by its id.
+        whose: who called, by the id of the workflow, or of the operation that stands alone.
         reply: what came.
     """
     if reply.handler in (Handler.BUSY, Handler.AWAY, Handler.UNASKED):
