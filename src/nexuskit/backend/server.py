@@ -43,7 +43,6 @@ from nexuskit.backend.settings import DEFAULTS, Limits
 from nexuskit.backend.store.database import MEMORY, Database, open_database
 from nexuskit.backend.store.reader import read_everything
 from nexuskit.backend.task_queues import TaskQueues
-from nexuskit.protocol.outbound import resolve
 
 if TYPE_CHECKING:
     import os
@@ -135,7 +134,7 @@ async def running(
     draw: Draw | None = None,
     limits: Limits = DEFAULTS,
     outbound: Outbound | None = None,
-    resolver: Resolver = resolve,
+    resolver: Resolver | None = None,
 ) -> AsyncGenerator[Backend]:
     """A backend, for as long as the context lasts; see `nexuskit.backend.serve`."""
     backend = await start(
@@ -167,7 +166,7 @@ async def start(
     draw: Draw | None = None,
     limits: Limits = DEFAULTS,
     outbound: Outbound | None = None,
-    resolver: Resolver = resolve,
+    resolver: Resolver | None = None,
 ) -> Backend:
     """Open the database, go on with what is in it, and open the doors. Whoever calls this calls `Backend.stop`."""
     database = await _whatever_comes(asyncio.to_thread(open_database, db), undo=Database.close)

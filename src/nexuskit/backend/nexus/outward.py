@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from nexuskit.backend.errors import StartError
 from nexuskit.protocol.allow_list import Destination
 from nexuskit.protocol.errors import DestinationRefusedError, TransportError
-from nexuskit.protocol.outbound import certificates, exchange, guarded_client, resolve
 
 if TYPE_CHECKING:
     import httpx
@@ -46,26 +45,29 @@ class Outward:
         self.callback_url = f"{outbound.public_url or base}/nexus/callback"
 
     @classmethod
-    async def open(cls, outbound: Outbound, base: str, limits: Limits, resolver: Resolver = resolve) -> Outward:
+    async def open(cls, outbound: Outbound, base: str, limits: Limits, resolver: Resolver | None = None) -> Outward:
         """Made ready to send.
 
         Args:
             outbound: what is configured.
             base: the URL of this backend's own HTTP address.
             limits: an answer has that of payloads; longer ones are not read.
-            resolver: looks names up.
+            resolver: looks names up; as the system does by default.
 
         Raises:
             StartError: the configured authorities cannot be read.
         """
         if not outbound.allow.patterns:
             return cls(outbound, base, None, limits)
+        # Here and not above: most backends send nothing, and an HTTP client with all that it imports takes its time.
+        from nexuskit.protocol.outbound import certificates, guarded_client, resolve
+
         try:
             # Aside: it reads all the authorities there are.
             verify = await asyncio.to_thread(certificates, outbound.ca_file)
         except OSError as error:  # of what is no certificate, too
             raise StartError(f"The authorities {outbound.ca_file} cannot be read: {error}.") from error
-        return cls(outbound, base, guarded_client(outbound.allow, resolver=resolver, verify=verify), limits)
+        return cls(outbound, base, guarded_client(outbound.allow, resolver=resolver or resolve, verify=verify), limits)
 
     def check(self, url: str) -> None:
         """Refuse a URL to which requests may not go. What its name resolves to is looked at when one is sent.
@@ -93,6 +95,8 @@ class Outward:
         self.check(request.target)
         if self._client is None:  # not with an empty list
             raise DestinationRefusedError(f"there is nothing in {_LIST}")
+        from nexuskit.protocol.outbound import exchange
+
         left = timedelta(microseconds=timeout // 1000)
         if self._room.locked():
             left /= 2  # half of it to wait for its turn
