@@ -21,10 +21,11 @@ from temporalio.api.enums.v1 import (
     PendingNexusOperationState,
     TimeoutType,
 )
-from temporalio.api.errordetails.v1 import NexusOperationExecutionAlreadyStartedFailure
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NexusOperationExecutionAlreadyStartedFailure
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexusoperation.v1 import OnConflictOptions
 from temporalio.api.sdk.v1 import UserMetadata
+from temporalio.api.workflowservice import v1 as workflowservice
 from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse
 
 from tests.backend.conftest import Endpoint
@@ -491,6 +492,15 @@ async def test_ids_of_what_is_not_there_are_refused(operation: Operation) -> Non
 async def test_policies_that_are_not_known_are_refused(operation: Operation) -> None:
     for field in ("id_reuse_policy", "id_conflict_policy"):
         assert (await refusal(operation.start(**{field: 9}))).message == f"unsupported {field}: 9"
+
+
+@pytest.mark.parametrize("call", ["Describe", "Poll", "RequestCancel", "Terminate", "Delete"])
+async def test_an_unknown_namespace_is_not_found(operation: Operation, call: str) -> None:
+    name = f"{call}NexusOperationExecution"
+    request = getattr(workflowservice, f"{name}Request")(namespace="no-such-team", operation_id=operation.id)
+    refused = await refusal(getattr(operation.at.service, name)(request))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+    assert refused.detail(NamespaceNotFoundFailure).namespace == "no-such-team"
 
 
 async def test_an_operation_is_no_workflow_and_no_activity(operation: Operation, orders: Namespace) -> None:
