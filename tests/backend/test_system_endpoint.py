@@ -62,6 +62,7 @@ async def called(orders: Namespace, workflow_id: str, queue: str, command: Comma
 def completed(task: PollWorkflowTaskQueueResponse) -> tuple[HistoryEvent, SignalWithStartWorkflowExecutionResponse]:
     event = next(each for each in task.history.events if each.HasField("nexus_operation_completed_event_attributes"))
     result = event.nexus_operation_completed_event_attributes.result
+    assert result.metadata["messageType"].endswith(b".SignalWithStartWorkflowExecutionResponse")
     if result.metadata["encoding"] == b"json/protobuf":
         return event, json_format.Parse(result.data, SignalWithStartWorkflowExecutionResponse())
     return event, SignalWithStartWorkflowExecutionResponse.FromString(result.data)
@@ -156,19 +157,6 @@ async def test_a_call_that_cannot_be_fails_the_workflow_task(
     failed = (await orders.history(workflow_id))[3].workflow_task_failed_event_attributes
     assert failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_SCHEDULE_NEXUS_OPERATION_ATTRIBUTES
     await orders.terminate(workflow_id)
-
-
-@pytest.mark.usefixtures("embedded_only")
-async def test_the_answer_says_that_it_is_the_systems(
-    orders: Namespace, workflow_id: str, queue: str, unique: Callable[[str], str]
-) -> None:
-    """So that the SDKs decode by the user's codec what is inside of it, and not the answer itself."""
-    woken = await called(orders, workflow_id, queue, call(encoded(request(unique("basket"), unique("their")))))
-    event, _ = completed(woken)
-    result = event.nexus_operation_completed_event_attributes.result
-    assert result.metadata["__temporal_system_payload"] == b"true"
-    assert result.metadata["messageType"].endswith(b".SignalWithStartWorkflowExecutionResponse")
-    await orders.complete_workflow_task(woken, complete_workflow())
 
 
 @pytest.mark.usefixtures("embedded_only")

@@ -149,7 +149,7 @@ Nexus:
   operation that failed (UNAUTHORIZED) before a worker sees it; there, the list is kept and does nothing. What is no
   list of names is refused when it is written.
 - An input of the system endpoint (`__temporal_system`) that a signal with start refuses is an operation that failed;
-  there, some of these fail the workflow task for ever. What it answers always says that it is the system's.
+  there, some of these fail the workflow task for ever.
 - A call may name its endpoint by the instance URI (`temporal:` and the endpoint's id in base62); there, by its name.
 - Two endpoints cannot get one name by an update.
 - Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from nexuskit.backend.services import Services
 
-SYSTEM_PAYLOAD = "__temporal_system_payload"
-"""Metadata of a payload that holds such an answer, so that the SDKs decode what is inside of it by the user's codec."""
-
 _RETRIED = frozenset(
     {Code.ABORTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.UNKNOWN}
 )
@@ -50,9 +47,5 @@ async def start_system_operation(services: Services, call: SystemCall) -> Answer
 
 
 def _payload(answer: Message) -> Payload:
-    metadata = {
-        "encoding": b"binary/protobuf",
-        "messageType": answer.DESCRIPTOR.full_name.encode(),
-        SYSTEM_PAYLOAD: b"true",
-    }
+    metadata = {"encoding": b"binary/protobuf", "messageType": answer.DESCRIPTOR.full_name.encode()}
     return Payload(metadata=metadata, data=answer.SerializeToString())
