@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import NexusHandlerErrorRetryBehavior as RetryBehavior
 from temporalio.api.failure.v1 import Failure
@@ -309,3 +311,58 @@ def test_failures_that_are_nested_deep_are_no_trouble() -> None:
         nested = '{"message": "m", "details": ' + '{"a": ' * depth + "1" + "}" * depth + "}"
         failure = answered(500, nested.encode(), content_type="application/json")
         assert failure.nexus_handler_failure_info.type == "INTERNAL" or "nested too deep" in failure.message
+
+
+# --- whatever it is
+
+texts = st.text(max_size=20)
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda of: st.dictionaries(texts, of))
+failure_metadata = st.none() | st.dictionaries(
+    st.sampled_from(["type", "unwrap-error", "x"]),
+    st.sampled_from(["nexus.HandlerError", "nexus.OperationError", "temporal.api.failure.v1.Failure", "true", "y"]),
+)
+wire_failures = st.recursive(
+    st.fixed_dictionaries({"message": texts, "metadata": failure_metadata, "details": json_values}),
+    lambda of: st.fixed_dictionaries({"message": texts, "metadata": failure_metadata, "cause": of}),
+    max_leaves=3,
+)
+bodies = st.binary(max_size=50) | wire_failures.map(lambda value: json.dumps(value).encode())
+fields = st.tuples(
+    st.sampled_from(
+        ["content-type", "content-encoding", "nexus-link", "nexus-operation-state", "nexus-request-retryable", "x"]
+    ),
+    st.sampled_from(["application/json", "application/x-temporal-payload", "failed", "canceled", "true", "<a>; type=b"])
+    | st.text(st.characters(max_codepoint=255), max_size=10),
+)
+
+
+@given(
+    status=st.sampled_from([200, 201, 202, 204, 302, 404, 424, 500]) | st.integers(100, 599),
+    headers=st.lists(fields, max_size=4),
+    body=bodies,
+    cancel=st.booleans(),
+)
+def test_whatever_comes_is_an_answer_or_a_failure(
+    status: int, headers: list[tuple[str, str]], body: bytes, cancel: bool
+) -> None:
+    request = STOP if cancel else START
+    answer = read(request, HttpResponse(status, tuple(headers), body), DEFAULTS)
+    assert isinstance(answer, Response | Failure)
+    if isinstance(answer, Failure):
+        retryable(answer)
+        assert answer.SerializeToString()
+
+
+@given(service=texts, operation=texts, header=st.dictionaries(texts, texts, max_size=3), data=st.binary(max_size=10))
+def test_whatever_is_asked_can_be_sent_or_is_refused(
+    service: str, operation: str, header: dict[str, str], data: bytes
+) -> None:
+    asked = StartOperationRequest(
+        service=service, operation=operation, request_id="r", callback=URL, payload=Payload(data=data)
+    )
+    try:
+        made = written(URL, Request(header=header, start_operation=asked), timedelta(seconds=1))
+    except LocalProtocolError:
+        return
+    assert made.target.startswith(f"{URL}/")
+    assert all("\n" not in value for _, value in made.headers)
