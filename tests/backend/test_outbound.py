@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 import trustme
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import CallbackState, EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import EndpointSpec, EndpointTarget
 from temporalio.api.operatorservice.v1 import UpdateNexusEndpointRequest
 from temporalio.api.workflow.v1 import PendingNexusOperationInfo
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 
 from nexuskit.backend.configuration import configured
 from nexuskit.backend.server import running
@@ -352,3 +355,16 @@ async def test_an_endpoint_that_routes_elsewhere_by_now_is_called_there() -> Non
         spec = EndpointSpec(name="outside", target=EndpointTarget(external=EndpointTarget.External(url=url)))
         await here.operator.UpdateNexusEndpoint(UpdateNexusEndpointRequest(id=made.id, version=made.version, spec=spec))
         assert result_of(await here.wait_for_event("order", COMPLETED)) == "well"
+
+
+async def test_a_run_whose_callback_nobody_takes_can_be_deleted() -> None:
+    async with answering(HttpResponse(503)) as (_, url), backend("http://127.0.0.1:*") as here:
+        await here.start("order", "queue", completion_callbacks=[{"nexus": {"url": url}}])
+        await here.run_workflow_task("queue", complete_workflow())
+        await callback_state(here, CallbackState.CALLBACK_STATE_BACKING_OFF)
+        await here.service.DeleteWorkflowExecution(
+            DeleteWorkflowExecutionRequest(
+                namespace="default", workflow_execution=WorkflowExecution(workflow_id="order")
+            )
+        )
+        assert (await refusal(here.describe("order"))).code == grpc.StatusCode.NOT_FOUND

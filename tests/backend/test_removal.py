@@ -12,6 +12,7 @@ from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import ActivityType
 from temporalio.api.common.v1 import Callback as CallbackProto
 from temporalio.api.enums.v1 import NamespaceState
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest, StartNexusOperationExecutionRequest
 
@@ -22,6 +23,7 @@ from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import activity_options, callback, standalone, standalone_operation, start, workflow
 from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.state import ACTIVITY, OPERATION, Info, space
+from nexuskit.backend.history.transaction import Transaction
 from nexuskit.backend.namespaces import Namespace, Namespaces
 from nexuskit.backend.removal import Remover, Run
 from nexuskit.backend.settings import DEFAULTS
@@ -315,6 +317,37 @@ async def test_a_run_whose_callback_waits_is_deleted_once_it_is_delivered(kept: 
     await kept.orders.idle()
     await kept.pass_time(5 * SECOND)
     assert await kept.counts() == NONE
+
+
+def tried_in_vain(tx: Transaction) -> None:
+    row = tx.state.of(Callback).get(0)
+    assert row is not None
+    callback.refused(tx, row, Failure(message="nobody there"), retryable=True)
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_callback_that_nobody_took_goes_with_its_run(kept: Kept, deleted: bool) -> None:
+    calls: list[Waiting] = []
+
+    async def call(waiting: Waiting) -> None:
+        calls.append(waiting)
+
+    kept.engine.agenda.effects[Callback.kind] = call
+    told = CallbackProto(nexus=CallbackProto.Nexus(url="https://nobody.example"))
+    resident = await kept.closed(completion_callbacks=[told])
+    await kept.pass_time(SECOND)
+    assert [waiting.stamp for waiting in calls] == [0]
+    kept.engine.run(resident, tried_in_vain)
+    await kept.orders.idle()
+    if deleted:
+        kept.remover.delete(resident)
+        await kept.pass_time(5 * SECOND)
+    else:
+        await kept.pass_time(5 * HOUR)
+    assert await kept.counts() == NONE
+    seen = len(calls)
+    await kept.pass_time(2 * HOUR)
+    assert len(calls) == seen
 
 
 async def test_a_removal_that_cannot_be_written_never_was(kept: Kept) -> None:

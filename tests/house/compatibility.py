@@ -192,8 +192,7 @@ Task queues, workers, namespaces:
 - A rate limit is kept exactly, since a task queue is in one part.
 - Tasks leave a queue in the order of their coming, whatever their priority; priorities are kept and shown.
 - The polls of a worker that shuts down end at once, and its sticky queue falls back at once; there, a setting.
-- A workflow whose callbacks wait is removed only when they are delivered or have failed for good, which they have a
-  week after it closed; there, they go with it.
+- A workflow whose callbacks wait is removed only when each was tried; there, at once.
 - A namespace's name holds no characters that cannot be printed; there, any.
 - A deleted namespace is gone within seconds, without a delay.
 - A failure with very many causes is cut, so that every reader can read the history that holds it.

@@ -5,7 +5,7 @@ Sizes are bytes, times are nanoseconds.
 
 from __future__ import annotations
 
-from nexuskit.backend.times import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+from nexuskit.backend.times import HOUR, MILLISECOND, MINUTE, SECOND
 
 # --- what a request may carry (Temporal: limit.blobSize.error, limit.maxIDLength, ...)
 PAYLOAD_SIZE = 2 * 1024 * 1024
@@ -223,10 +223,6 @@ CALLBACK_URL_LENGTH = 1_000
 """`frontend.callbackURLMaxLength`."""
 CALLBACK_HEADERS_SIZE = 8_192
 """`frontend.callbackHeaderMaxLength`."""
-CALLBACK_LIFETIME = 7 * DAY
-"""A callback that nobody has taken so long after its run closed is given up, since a run whose callback waits is not
-removed; on Temporal's server it goes with its run, at the end of the retention.
-"""
 
 UNKNOWN_ENDPOINT = "fail_operation"
 """What a call to an endpoint that is not registered does: "fail_operation", which a workflow can catch, or "fail_task",

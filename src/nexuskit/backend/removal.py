@@ -5,7 +5,8 @@ with a long history disappears first, by a row in `removals` that stands for the
 follow, some in each batch. What is to be removed can be read off the disk (closed when, deleted namespaces, rows of
 `removals`), so a start-up goes on where the last process stopped. SQLite uses the space again for what comes.
 
-A run whose callbacks wait stays until they are delivered or have failed for good, whoever wants it gone.
+A run whose callbacks wait stays until each was tried, whoever wants it gone. One that nobody took, at a URL where
+perhaps nobody ever is again, holds up nothing: it goes with its run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from temporalio.api.enums.v1 import NamespaceState
 
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import ends
+from nexuskit.backend.history.callback import Callback
 from nexuskit.backend.history.state import ACTIVITY, NOTHING, OPERATION, namespace_of, space
 from nexuskit.backend.times import SECOND
 
@@ -49,7 +51,11 @@ REMOVE_EVENTS = "DELETE FROM events WHERE execution = ?"
 REMOVE_FIRST_EVENTS = "DELETE FROM events WHERE execution = ? AND first_id <= ?"
 REMOVED = "DELETE FROM removals WHERE execution = ?"
 
-_WAITS = "SELECT 1 FROM pending WHERE execution = executions.id AND (due > 0 OR destination IS NOT NULL)"
+# The stamp of a callback is the number of its attempts.
+_WAITS = (
+    "SELECT 1 FROM pending WHERE execution = executions.id AND (due > 0 OR destination IS NOT NULL)"
+    f" AND NOT (kind = '{Callback.kind}' AND stamp > 0)"
+)
 _RUN = "SELECT id, namespace, workflow_id FROM executions"
 _ASKED = f"{_RUN} WHERE id IN (SELECT execution FROM removals WHERE whole = 1) AND NOT EXISTS ({_WAITS}) LIMIT ?"
 _WAITING = "SELECT 1 FROM removals WHERE whole = 1 LIMIT 1"
@@ -338,6 +344,10 @@ def _terminate(tx: Transaction) -> None:
 
 
 def waits(resident: Resident) -> bool:
-    """Whether something must still happen to a run, such as the delivery of a callback."""
+    """Whether something must still happen to a run, such as the first attempt at a callback."""
     execution = resident.execution
-    return any(row.index(execution.info) != NOTHING for _, _, row in execution.rows())
+    return any(
+        row.index(execution.info) != NOTHING
+        for _, _, row in execution.rows()
+        if not (isinstance(row, Callback) and row.attempt)
+    )

@@ -258,12 +258,3 @@ def test_a_refused_callback_is_tried_again_only_where_that_can_help() -> None:
     world.run(lambda tx: callback.refused(tx, callback_of(world), Failure(message="gone"), retryable=False))
     assert callback_of(world).state == callback.State.FAILED
     assert callback_of(world).index(world.execution.info).destination is None
-
-
-@pytest.mark.parametrize(("after", "state"), [(-1, callback.State.BACKING_OFF), (0, callback.State.FAILED)])
-def test_a_callback_that_nobody_takes_is_given_up_long_after_the_end(after: int, state: callback.State) -> None:
-    world = closed_with_callback()
-    world.pass_time(limits.CALLBACK_LIFETIME + after)
-    world.run(lambda tx: callback.refused(tx, callback_of(world), Failure(message="away"), retryable=True))
-    assert callback_of(world).state == state
-    assert Failure.FromString(callback_of(world).last_failure).message == "away"

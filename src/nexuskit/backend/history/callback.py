@@ -2,7 +2,7 @@
 
     STANDBY ── it ends ──> SCHEDULED ── delivered ──> SUCCEEDED
                              │ ^  └── refused for good ──> FAILED
-                             └─┘ the attempt failed: attempt + 1, after a pause; FAILED, too, long after the end
+                             └─┘ the attempt failed: attempt + 1, after a pause
 
 The rows outlive the run's other rows: they stay until they are delivered or have failed, and after that are shown by
 describe (temporalio/temporal: components/callbacks).
@@ -167,9 +167,7 @@ def delivered(tx: Transaction, row: Callback) -> None:
 
 
 def refused(tx: Transaction, row: Callback, failure: Failure, *, retryable: bool) -> None:
-    """The attempt failed; with `retryable` another one follows, if the run did not close too long ago."""
+    """The attempt failed; with `retryable` another one follows, as long as there is the run."""
     pause = retry.doubling(tx.limits.NEXUS_RETRY_INTERVAL, tx.limits.NEXUS_RETRY_INTERVAL_MAX, row.attempt + 1)
-    closed = tx.state.info.close_time
-    over = closed and tx.now - closed >= tx.limits.CALLBACK_LIFETIME
-    ready = tx.now + tx.draw.jitter(pause) if retryable and not over else 0
+    ready = tx.now + tx.draw.jitter(pause) if retryable else 0
     tx.note(Refused(row.number, tx.now, failure.SerializeToString(), ready))
