@@ -39,12 +39,13 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.frontend.callback_checks import check_callbacks
 from nexuskit.backend.frontend.describe import callback_fields
 from nexuskit.backend.frontend.pending_activities import run_state
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.standalone import attach, changed, check_attaching, until
-from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import activity_options, callback, standalone
+from nexuskit.backend.history.lengths import check_length
 from nexuskit.backend.history.state import ACTIVITY, Execution, Info, space
 from nexuskit.backend.times import duration, fault, timestamp
 
@@ -133,8 +134,8 @@ def _check_start(services: Services, namespace: Namespace, request: StartActivit
         priority=request.priority if request.HasField("priority") else None,
     )
     options = activity_options.checked(given, request.activity_id, request.activity_type.name, services.limits)
-    check_length(services, "request ID", request.request_id)
-    check_length(services, "identity", request.identity)
+    check_length("request ID", request.request_id, services.limits.ID_LENGTH)
+    check_length("identity", request.identity, services.limits.ID_LENGTH)
     for policies, field in ((_REUSE, "id_reuse_policy"), (_CONFLICT, "id_conflict_policy")):
         if getattr(request, field) not in policies.values():
             raise invalid_argument(f"unsupported {field}: {getattr(request, field)}")
@@ -165,7 +166,7 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
     namespace_id = services.namespaces.get(namespace).id
     if not activity_id:
         raise invalid_argument("activity ID is required")
-    check_length(services, "activity ID", activity_id)
+    check_length("activity ID", activity_id, services.limits.ID_LENGTH)
     if run_id:
         try:
             UUID(run_id)
@@ -178,17 +179,6 @@ async def find(services: Services, namespace: str, activity_id: str, run_id: str
             raise
         run = f", run {run_id}" if run_id else ""
         raise not_found(f"activity not found for ID: {activity_id}{run}") from None
-
-
-def check_length(services: Services, field: str, value: str) -> None:
-    """An id of a call about activities is no longer than the limit, in the words that the real server has for those.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT.
-    """
-    size = len(value.encode())
-    if size > services.limits.ID_LENGTH:
-        raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={services.limits.ID_LENGTH}")
 
 
 async def poll(services: Services, call: Call, request: PollActivityExecutionRequest) -> PollActivityExecutionResponse:
@@ -334,8 +324,8 @@ async def terminate(
 async def _to_end(
     services: Services, request: RequestCancelActivityExecutionRequest | TerminateActivityExecutionRequest
 ) -> Resident:
-    check_length(services, "request ID", request.request_id)
-    check_length(services, "identity", request.identity)
+    check_length("request ID", request.request_id, services.limits.ID_LENGTH)
+    check_length("identity", request.identity, services.limits.ID_LENGTH)
     if len(request.reason.encode()) > services.limits.PAYLOAD_SIZE:
         raise invalid_argument("reason exceeds length limit")
     request.request_id = request.request_id or services.draw.uuid()

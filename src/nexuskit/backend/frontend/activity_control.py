@@ -31,12 +31,13 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend.errors import invalid_argument, unimplemented
-from nexuskit.backend.frontend import activities, describe
+from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_span
 from nexuskit.backend.history import activity_control, activity_options
 from nexuskit.backend.history.activity import Pause
 from nexuskit.backend.history.activity_control import ResetRequest, Which
 from nexuskit.backend.history.activity_options import Options
+from nexuskit.backend.history.lengths import check_length
 
 if TYPE_CHECKING:
     from nexuskit.backend.engine import Resident
@@ -218,7 +219,7 @@ async def _named(services: Services, request: _Newer) -> tuple[Resident, Which]:
         ("identity", request.identity),
         ("request ID", request.request_id),
     ):
-        activities.check_length(services, field, value)
+        check_length(field, value, services.limits.ID_LENGTH)
     execution = WorkflowExecution(workflow_id=request.workflow_id, run_id=request.run_id)
     resident = await describe.find(services, request.namespace, execution)
     return resident, Which(activity_id=request.activity_id)

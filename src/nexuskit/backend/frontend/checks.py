@@ -222,10 +222,10 @@ def check_text(field: str, value: str, limits: Limits, *, required: bool = True)
     """
     if required and not value:
         raise invalid_argument(f"{field} is not set on request.")
-    check_length(f"{field} length exceeds limit.", value, limits)
+    check_id_length(f"{field} length exceeds limit.", value, limits)
 
 
-def check_length(refusal: str, value: str, limits: Limits) -> None:
+def check_id_length(refusal: str, value: str, limits: Limits) -> None:
     """An id or name is no longer than the limit; `refusal` is what the real server says of a longer one.
 
     Raises:

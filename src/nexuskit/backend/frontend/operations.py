@@ -38,12 +38,13 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import starting, tokens
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found
+from nexuskit.backend.frontend.callback_checks import check_callbacks
 from nexuskit.backend.frontend.describe import callback_fields
 from nexuskit.backend.frontend.pending_operations import Standing, cancellation_fields, standing
 from nexuskit.backend.frontend.search_attributes import check_attributes, visible
 from nexuskit.backend.frontend.standalone import attach, changed, check_attaching, until
-from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import callback, standalone, standalone_operation
+from nexuskit.backend.history.lengths import check_length
 from nexuskit.backend.history.nexus_cancellation import NexusCancellation
 from nexuskit.backend.history.nexus_commands import RESERVED_HEADERS
 from nexuskit.backend.history.standalone import SCHEDULED_ID
@@ -148,16 +149,16 @@ def _check_start(
 ) -> dict[str, str]:
     """The request can be carried out; its timeouts are cut to the longest. Returns the headers of the call."""
     limits = services.limits
-    check_length(services, "request_id", request.request_id)
+    check_length("request_id", request.request_id, services.limits.ID_LENGTH)
     _check_id(services, request.operation_id)
-    check_length(services, "identity", request.identity)
+    check_length("identity", request.identity, services.limits.ID_LENGTH)
     if not request.endpoint:
         raise invalid_argument("endpoint is required")
     for field in ("service", "operation"):
         name = getattr(request, field)
         if not name:
             raise invalid_argument(f"{field} is required")
-        check_length(services, field, name, limits.NEXUS_NAME_LENGTH)
+        check_length(field, name, limits.NEXUS_NAME_LENGTH)
     _check_timeouts(request)
     if request.input.ByteSize() > limits.PAYLOAD_SIZE:
         size = request.input.ByteSize()
@@ -203,21 +204,10 @@ def _check_headers(services: Services, given: Mapping[str, str]) -> dict[str, st
     return headers
 
 
-def check_length(services: Services, field: str, value: str, limit: int = 0) -> None:
-    """An id or text of a call is no longer than the limit, 0 for that of ids, in the real server's words.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT.
-    """
-    size, limit = len(value.encode()), limit or services.limits.ID_LENGTH
-    if size > limit:
-        raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limit}")
-
-
 def _check_id(services: Services, operation_id: str) -> None:
     if not operation_id:
         raise invalid_argument("operation_id is required")
-    check_length(services, "operation_id", operation_id)
+    check_length("operation_id", operation_id, services.limits.ID_LENGTH)
 
 
 # --- looking
@@ -410,9 +400,9 @@ async def _to_end(
     services: Services,
     request: RequestCancelNexusOperationExecutionRequest | TerminateNexusOperationExecutionRequest,
 ) -> Resident:
-    check_length(services, "request_id", request.request_id)
-    check_length(services, "identity", request.identity)
-    check_length(services, "reason", request.reason, services.limits.NEXUS_REASON_LENGTH)
+    check_length("request_id", request.request_id, services.limits.ID_LENGTH)
+    check_length("identity", request.identity, services.limits.ID_LENGTH)
+    check_length("reason", request.reason, services.limits.NEXUS_REASON_LENGTH)
     request.request_id = request.request_id or services.draw.uuid()
     return await find(services, request.namespace, request.operation_id, request.run_id)
 

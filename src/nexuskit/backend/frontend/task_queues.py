@@ -28,7 +28,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from nexuskit.backend.errors import invalid_argument
-from nexuskit.backend.frontend.checks import check_length, check_text
+from nexuskit.backend.frontend.checks import check_id_length, check_text
 from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.history import queue_name
 from nexuskit.backend.history.state import Destination
@@ -149,7 +149,7 @@ async def configure(
     namespace = services.namespaces.get(request.namespace)
     check_text("TaskQueue", request.task_queue, services.limits)
     most = services.limits.ID_LENGTH
-    check_length(f"Identity field too long (max {most} characters).", request.identity, services.limits)
+    check_id_length(f"Identity field too long (max {most} characters).", request.identity, services.limits)
     if request.task_queue_type not in KINDS:
         raise invalid_argument(f"TaskQueueType {request.task_queue_type} is not one of a task queue.")
     queue = Destination(KINDS[request.task_queue_type], namespace.id, request.task_queue)
@@ -167,7 +167,9 @@ async def configure(
             raise invalid_argument(
                 f"UpdateQueueRateLimit: a rate must not be negative, got {update.rate_limit.requests_per_second:g}."
             )
-    check_length(f"UpdateQueueRateLimit.Reason field too long (max {most} characters).", update.reason, services.limits)
+    check_id_length(
+        f"UpdateQueueRateLimit.Reason field too long (max {most} characters).", update.reason, services.limits
+    )
     config.queue_rate_limit.CopyFrom(
         RateLimitConfig(
             rate_limit=RateLimit(requests_per_second=update.rate_limit.requests_per_second)

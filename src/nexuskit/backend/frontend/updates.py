@@ -18,9 +18,9 @@ from temporalio.api.workflowservice.v1 import (
 from nexuskit.backend import conversations
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, invariant, not_found
 from nexuskit.backend.frontend import describe
+from nexuskit.backend.frontend.callback_checks import check_callbacks
 from nexuskit.backend.frontend.checks import Named, check_size, check_text
 from nexuskit.backend.frontend.link_checks import check_links
-from nexuskit.backend.frontend.workflows import check_callbacks
 from nexuskit.backend.history import update
 
 if TYPE_CHECKING:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from temporalio.api.common.v1 import Link
 from temporalio.api.enums.v1 import EventType, WorkflowExecutionStatus
 from temporalio.api.workflowservice.v1 import (
-    StartActivityExecutionRequest,
-    StartNexusOperationExecutionRequest,
     StartWorkflowExecutionRequest,
     StartWorkflowExecutionResponse,
 )
 
 from nexuskit.backend import starting
-from nexuskit.backend.errors import StatusError, invalid_argument, unimplemented
+from nexuskit.backend.errors import StatusError, invalid_argument
 from nexuskit.backend.frontend import workflow_tasks
+from nexuskit.backend.frontend.callback_checks import check_callbacks
 from nexuskit.backend.frontend.checks import (
     Named,
     check_allowed_length,
@@ -30,12 +28,8 @@ from nexuskit.backend.frontend.search_attributes import check_attributes
 from nexuskit.backend.history import attach, reuse, workflow_task
 from nexuskit.backend.history import start as history_start
 from nexuskit.backend.history.activity_options import check_priority
-from nexuskit.backend.nexus import http_callbacks
-from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 
 if TYPE_CHECKING:
-    from temporalio.api.update.v1 import Request as UpdateRequest
-
     from nexuskit.backend.engine import Resident
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.namespaces import Namespace
@@ -202,43 +196,3 @@ def check_start(services: Services, request: StartWorkflowExecutionRequest) -> N
     if options.attach_completion_callbacks and not options.attach_request_id:
         raise invalid_argument("attaching request ID is required for attaching completion callbacks")
     check_callbacks(services, request)
-
-
-def check_callbacks(
-    services: Services,
-    request: StartWorkflowExecutionRequest
-    | StartActivityExecutionRequest
-    | StartNexusOperationExecutionRequest
-    | UpdateRequest,
-) -> None:
-    """The completion callbacks of a start or an update are such as can be delivered.
-
-    Raises:
-        StatusError: INVALID_ARGUMENT or UNIMPLEMENTED.
-    """
-    if len(request.completion_callbacks) > services.limits.CALLBACKS:
-        raise invalid_argument(
-            f"{len(request.completion_callbacks)} completion callbacks on request, at most {services.limits.CALLBACKS}"
-        )
-    for each in request.completion_callbacks:
-        if each.WhichOneof("variant") == "internal":
-            raise invalid_argument("completion callback of kind 'internal': only the server itself makes such")
-        if each.WhichOneof("variant") != "nexus":
-            raise unimplemented(
-                f"completion callback of kind {each.WhichOneof('variant')!r} is not served by this backend"
-            )
-        if urlsplit(each.nexus.url).scheme not in ("http", "https", "temporal"):
-            raise invalid_argument(f"invalid url: unknown scheme: {each.nexus.url[:100]!r}")
-        if len(each.nexus.url) > services.limits.CALLBACK_URL_LENGTH:
-            raise invalid_argument(
-                f"invalid url: url length longer than max length allowed of {services.limits.CALLBACK_URL_LENGTH}"
-            )
-        size = sum(len(name) + len(value) for name, value in each.nexus.header.items())
-        if size > services.limits.CALLBACK_HEADERS_SIZE:
-            raise invalid_argument(
-                f"invalid header: header size longer than max allowed size of {services.limits.CALLBACK_HEADERS_SIZE}"
-            )
-        if each.nexus.url != SYSTEM_CALLBACK_URL:
-            http_callbacks.check(services.outward, each.nexus)
-            continue
-        services.completions.verify(each.nexus.header)

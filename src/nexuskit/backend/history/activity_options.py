@@ -20,6 +20,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history import queue_name, retry
+from nexuskit.backend.history.lengths import check_length
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import duration, fault, span
 
@@ -163,9 +164,7 @@ def _check_names(given: ActivityOptions, activity_id: str, activity_type: str, l
     if not activity_type:
         raise invalid_argument("activityType is not set")
     for field, name in (("activityId", activity_id), ("activityType", activity_type)):
-        size = len(name.encode())
-        if size > limits.ID_LENGTH:
-            raise invalid_argument(f"{field} exceeds length limit. Length={size} Limit={limits.ID_LENGTH}")
+        check_length(field, name, limits.ID_LENGTH)
 
 
 def check_priority(priority: Priority, limits: Limits, *, before: str = "invalid priorities: ") -> None:
