@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.api.operatorservice.v1 import CreateNexusEndpointRequest
 
-from nexuskit.backend.server import running
+from nexuskit.backend.server import Backend, running
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import SECOND
 from nexuskit.identity.allowed_callers import ALLOWED_CALLERS_KEY
@@ -143,15 +144,44 @@ async def test_an_endpoint_with_a_list_is_closed_to_callers_without_a_namespace(
 # --- what is under way
 
 
-@contextlib.asynccontextmanager
-async def limited(**limits: int) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+@dataclass
+class Limited:
     """A backend with other limits, and where a task queue that nobody polls is called."""
+
+    backend: Backend
+    http: httpx.AsyncClient
+    url: str = "/namespaces/payments/task-queues/q/nexus-services/Payments/quote"
+
+    async def refused(self, **request: Any) -> bool:
+        """Whether one that waits for no worker is told to come again."""
+        response = await self.http.post(self.url, headers={**JSON, "Request-Timeout": "0ms"}, **request)
+        if response.status_code == 429:
+            assert failure_of(response)["details"] == {"type": "RESOURCE_EXHAUSTED"}
+            return True
+        assert response.status_code == 520
+        return False
+
+    @contextlib.asynccontextmanager
+    async def waiting(self, **request: Any) -> AsyncIterator[None]:
+        """Meanwhile one waits for a worker."""
+        tasks = self.backend._services.nexus_tasks._waiting
+        calling = asyncio.create_task(self.http.post(self.url, headers=JSON, **request))
+        while not tasks:  # noqa: ASYNC110, what the backend waits for tells nobody
+            await asyncio.sleep(0)
+        yield
+        calling.cancel()
+        while tasks:  # noqa: ASYNC110, likewise
+            await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def limited(**limits: int) -> AsyncIterator[Limited]:
     changed = Limits(limits)
     async with (
         running(":memory:", namespaces=["payments"], host="127.0.0.1", port=0, http_port=0, limits=changed) as made,
         httpx.AsyncClient(base_url=made.http_address, timeout=30) as http,
     ):
-        yield http, "/namespaces/payments/task-queues/q/nexus-services/Payments/quote"
+        yield Limited(made, http)
 
 
 async def connected(http: httpx.AsyncClient) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -160,33 +190,38 @@ async def connected(http: httpx.AsyncClient) -> tuple[asyncio.StreamReader, asyn
 
 
 async def test_more_requests_than_may_be_under_way_are_told_to_come_again() -> None:
-    async with limited(HTTP_REQUESTS=1) as (http, url):
+    async with limited(HTTP_REQUESTS=1) as here:
+        async with here.waiting():
+            assert await here.refused()
+            assert (await here.http.get("/health")).status_code == 200
+        assert not await here.refused()
 
-        async def admitted() -> int:
-            while (response := await http.post(url, headers={"Request-Timeout": "500ms"})).status_code == 429:
-                assert failure_of(response)["details"] == {"type": "RESOURCE_EXHAUSTED"}
-                refused.append(response)
-            return response.status_code
 
-        refused: list[httpx.Response] = []
-        # One waits for a worker, and the other is told to come again until the first has its answer.
-        assert await asyncio.gather(admitted(), admitted()) == [520, 520]
-        assert refused
-        assert (await http.get("/health")).status_code == 200
+async def test_bodies_that_are_too_large_together_are_told_to_come_again() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"1"
+
+    async with limited(HTTP_BODIES_SIZE=SIZE) as here:
+        async with here.waiting(content=b"1" * (SIZE // 2)):
+            assert await here.refused(content=b"1" * (SIZE // 2 + 1))
+            assert not await here.refused(content=b"1" * (SIZE // 2))
+            assert await here.refused(content=chunks())  # which may be as long as any
+            assert not await here.refused()
+        assert not await here.refused(content=chunks())
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
-    async with limited(HTTP_REQUEST_TIME=SECOND // 5) as (http, url):
-        reader, writer = await connected(http)
-        writer.write(f"POST {url} HTTP/1.1\r\nhost: here\r\ncontent-length: 5\r\n\r\n1".encode())
+    async with limited(HTTP_REQUEST_TIME=SECOND // 5) as here:
+        reader, writer = await connected(here.http)
+        writer.write(f"POST {here.url} HTTP/1.1\r\nhost: here\r\ncontent-length: 5\r\n\r\n1".encode())
         assert (await reader.read()).startswith(b"HTTP/1.1 408")
         writer.close()
 
 
 async def test_a_header_that_does_not_end_is_not_kept() -> None:
-    async with limited() as (http, url):
-        reader, writer = await connected(http)
-        writer.write(f"POST {url} HTTP/1.1\r\nhost: here\r\n".encode())
+    async with limited() as here:
+        reader, writer = await connected(here.http)
+        writer.write(f"POST {here.url} HTTP/1.1\r\nhost: here\r\n".encode())
         with contextlib.suppress(ConnectionError):
             for number in range(1_000):
                 writer.write(f"x-{number}: {'v' * 1_000}\r\n".encode())
@@ -194,13 +229,13 @@ async def test_a_header_that_does_not_end_is_not_kept() -> None:
         with contextlib.suppress(ConnectionError):
             assert (await reader.read()).startswith(b"HTTP/1.1 400")
         writer.close()
-        assert (await http.get("/health")).status_code == 200
+        assert (await here.http.get("/health")).status_code == 200
 
 
 async def test_more_connections_than_there_may_be_are_refused() -> None:
-    async with limited(HTTP_CONNECTIONS=3) as (http, _):
-        assert (await http.get("/health")).status_code == 200
-        connections = [await connected(http) for _ in range(3)]
+    async with limited(HTTP_CONNECTIONS=3) as here:
+        assert (await here.http.get("/health")).status_code == 200
+        connections = [await connected(here.http) for _ in range(3)]
         reader, writer = connections[-1]
         writer.write(b"GET /health HTTP/1.1\r\nhost: here\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 503")

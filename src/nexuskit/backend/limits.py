@@ -296,11 +296,17 @@ NEXUS_LOADS_IN_FLIGHT = 64
 HTTP_REQUEST_TIME = 90 * SECOND
 """From the head of a request by HTTP to its answer: what a handler may take, and half a minute for a slow line."""
 HTTP_REQUESTS = 1_000
-"""Requests by HTTP under way; others are told to come again. Each may hold `PAYLOAD_SIZE` of memory, and they wait for
-workers, who seldom work at more than some hundred at once.
+"""Requests by HTTP under way; others are told to come again. They wait for workers, who seldom work at more than some
+hundred at once.
+"""
+HTTP_BODIES_SIZE = 128 * 1024 * 1024
+"""Bytes of the bodies of requests by HTTP under way; others are told to come again. Each is in memory three times on
+its way: as it came, in the task, and in the answer to the worker's poll.
 """
 HTTP_CONNECTIONS = 5_000
-"""Connections by HTTP, a few KB each; whoever comes beyond is answered 503 and no more."""
+"""Connections by HTTP, a few KB each, or 64 KiB for one whose header does not end; whoever comes beyond is answered 503
+and no more.
+"""
 MESSAGE_LENGTH = 800
 """Characters of an error's message that are sent: twice, of up to four bytes each, within gRPC's 8 KiB of headers."""
 BATCH_SIZE = 256 * 1024

@@ -77,6 +77,8 @@ class HttpDoors:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._under_way = 0
+        self._held = 0
+        """Bytes of the bodies of requests under way, at most."""
         self._waiting: set[asyncio.Task[Any]] = set()
         """Requests whose callers may be told to come again, when the backend stops."""
         self._stopping = False
@@ -116,12 +118,13 @@ class HttpDoors:
         try:
             with supervision:
                 door = self._door(scope)
-                body = await read_body(scope, receive, door.size)
-                if not door.waits:
-                    return await door.answer(http_request(scope, body))
-                supervision.listen()
-                with self._interruptible():
-                    return await door.answer(http_request(scope, body))
+                with self._room_for(_length(scope, door.size)):
+                    body = await read_body(scope, receive, door.size)
+                    if not door.waits:
+                        return await door.answer(http_request(scope, body))
+                    supervision.listen()
+                    with self._interruptible():
+                        return await door.answer(http_request(scope, body))
         except TookTooLongError:
             if supervision.answering is not None:
                 await supervision.answering
@@ -137,6 +140,23 @@ class HttpDoors:
             log.exception("a request by HTTP failed")
             message = f"internal error: {type(error).__name__}; the backend's log says more"
             return write_error(HandlerError(message, type=HandlerErrorType.INTERNAL))
+
+    @contextlib.contextmanager
+    def _room_for(self, size: int) -> Generator[None]:
+        """A body of that size may be held in memory meanwhile.
+
+        Raises:
+            HandlerError: RESOURCE_EXHAUSTED, if there is no room beside the others.
+        """
+        limit = self._services.limits.HTTP_BODIES_SIZE
+        if self._held and self._held + size > limit:
+            message = f"the bodies of requests under way have {self._held} bytes, and {size} more would exceed {limit}"
+            raise HandlerError(message, type=HandlerErrorType.RESOURCE_EXHAUSTED)
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
 
     @contextlib.contextmanager
     def _interruptible(self) -> Generator[None]:
@@ -196,6 +216,15 @@ def _check_encoding(scope: Scope) -> None:
     for name, value in scope["headers"]:
         if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise bad_request("expected a body without content-encoding, or with identity")
+
+
+def _length(scope: Scope, most: int) -> int:
+    """How long the body is, as its sender says; as long as it may be, if he does not."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"content-length" and value.isdigit():
+            return min(int(value[:20]), most)
+    chunked = any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"])
+    return most if chunked else 0
 
 
 def _too_late() -> HttpResponse:
