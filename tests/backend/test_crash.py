@@ -72,9 +72,7 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 async def backend(dice: random.Random, tmp_path: Path) -> AsyncIterator[BackendProcess]:
     """A backend of this test and round alone."""
-    config = tmp_path / "nexus.toml"
-    config.write_text('[outbound]\nallow = ["http://127.0.0.1:*"]\n', encoding="utf-8")
-    async with BackendProcess(tmp_path / "nexus.db", [CALLERS, HANDLERS], config) as process:
+    async with BackendProcess(tmp_path / "nexus.db", [CALLERS, HANDLERS]) as process:
         yield process
 
 
