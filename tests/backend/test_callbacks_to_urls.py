@@ -364,7 +364,9 @@ async def test_the_refusal_says_what_would_let_it_go(payments: Namespace, workfl
 
 
 @pytest.mark.usefixtures("embedded_only")
-@pytest.mark.parametrize("header", [{"a b": "c"}, {"a": "b\r\nc: d"}, {"a": "\u20ac"}])
+@pytest.mark.parametrize(
+    "header", [{"a b": "c"}, {"a": "b\r\nc: d"}, {"a": "\u20ac"}, {"Nexus-Operation-Token": "a\nb"}]
+)
 async def test_header_fields_that_are_none_are_refused(
     payments: Namespace, workflow_id: str, queue: str, header: dict[str, str]
 ) -> None:
