@@ -90,8 +90,8 @@ class Endpoints:
                 continue
             if self.routes[endpoint.spec.name].allowed.names is not None:
                 return (
-                    f"task queue {queue!r} of namespace {namespace!r} may not be called straight: endpoint"
-                    f" {endpoint.spec.name!r} routes to it, and has a list of allowed callers"
+                    f"task queue {queue!r} of namespace {namespace!r} may not be called straight: an endpoint routes"
+                    " to it that has a list of allowed callers"
                 )
         return ""
 
