@@ -579,6 +579,17 @@ async def test_a_body_that_is_compressed_is_refused(
     assert "content-encoding" in failure_of(response)["message"]
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
+async def test_a_web_page_of_another_origin_is_refused(
+    http: httpx.AsyncClient, endpoint: Endpoint, embedded_only: None, site: str
+) -> None:
+    """A browser lets any page send a simple request to this machine."""
+    headers = {"content-type": "text/plain", "sec-fetch-site": site}
+    response = await http.post(path(endpoint), content=b"1", headers=headers)
+    assert response.status_code == 403
+    assert failure_of(response)["details"]["type"] == "UNAUTHORIZED"
+
+
 @pytest.mark.parametrize("path", ["/api/v1/namespaces", "/api/v1/namespaces/default/workflows/order/abc"])
 async def test_temporals_json_api_is_not_there_and_says_so(
     http: httpx.AsyncClient, path: str, embedded_only: None

@@ -151,6 +151,7 @@ Nexus:
 - An input of the system endpoint (`__temporal_system`) that a signal with start refuses is an operation that failed;
   there, some of these fail the workflow task for ever.
 - A call may name its endpoint by the instance URI (`temporal:` and the endpoint's id in base62); there, by its name.
+- A request by HTTP that a browser sends for a web page of another origin (`sec-fetch-site`) is refused; there, served.
 - Two endpoints cannot get one name by an update.
 - Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace

@@ -186,6 +186,7 @@ class HttpDoors:
             raise _nowhere(path)
         if scope["method"] != "POST":
             raise bad_request(f"expected method POST, but got {scope['method'][:20]!r}")
+        _check_no_page(scope)
         _check_encoding(scope)
         if isinstance(route, ToCallback):
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -209,6 +210,14 @@ def _nowhere(path: str) -> HandlerError:
 
 def _stopping() -> HandlerError:
     return HandlerError("the backend is stopping", type=HandlerErrorType.UNAVAILABLE)
+
+
+def _check_no_page(scope: Scope) -> None:
+    """Browsers let any page send requests to this machine, and say so (W3C, Fetch Metadata Request Headers)."""
+    for name, value in scope["headers"]:
+        if name.lower() == b"sec-fetch-site" and value.strip().lower() not in (b"same-origin", b"none"):
+            message = "requests of web pages of other origins are not answered (sec-fetch-site)"
+            raise HandlerError(message, type=HandlerErrorType.UNAUTHORIZED)
 
 
 def _check_encoding(scope: Scope) -> None:
