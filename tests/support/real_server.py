@@ -14,6 +14,7 @@ import contextlib
 import json
 import mmap
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -46,6 +47,9 @@ GO_MODULE = "go.temporal.io/server"
 
 START_TIMEOUT = timedelta(seconds=60)
 """A start takes about 4 s on two idle cores; a loaded CI machine may need many times that."""
+
+FREE_PORTS = (12_000, 32_000)
+"""Where ports for servers are looked for. Linux gives clients those from 32,768 on, others from 49,152 on."""
 
 START_ATTEMPTS = 3
 """Ports are chosen before the server binds them, so another program may take one in between."""
@@ -356,9 +360,20 @@ async def _known(stub: WorkflowServiceStub, namespace: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listened on just now, all different."""
+    """Ports of 127.0.0.1 that nothing listened on just now, all different.
+
+    They are below those that the system gives to whoever connects: while a server is being started again, a client that
+    tries to reach it could be given the server's own port, and hold it.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        found: list[int] = []
+        for port in random.SystemRandom().sample(range(*FREE_PORTS), 1_000):
+            each = stack.enter_context(socket.socket())
+            try:
+                each.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError(f"of 1,000 ports from {FREE_PORTS[0]} to {FREE_PORTS[1]} less than {count} are free")
