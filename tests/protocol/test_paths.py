@@ -71,6 +71,8 @@ def test_any_path_is_read_or_refused(path: str) -> None:
         (b"/S/o", "/nexus", "/S/o"),
         (b"/nexus", "/nexus", "/"),
         (b"/n%", "/nexus", "/n%"),
+        (b"/%25/S/o", "/%", "/S/o"),
+        (b"/%25", "/%", "/"),
         (b"/nexu%7", "/nexus", "/nexu%7"),
         (b"/n%65xus/S/o", "/nexus", "/S/o"),
         (b"/nexus/S/o", "/nexus/", "/S/o"),

@@ -128,10 +128,11 @@ def relative_path(raw_path: bytes, root_path: str) -> str:
     if not root_path:
         return path
     root = root_path.rstrip("/")
-    if path.startswith(root):
-        rest = path[len(root) :]
-        # Only at the end of a segment: "/nexusS" is not below "/nexus".
-        return rest or "/" if not rest or rest.startswith("/") else path
+    if path == root:
+        return "/"
+    # Only at the end of a segment: "/nexusS" is not below "/nexus".
+    if path.startswith(f"{root}/"):
+        return path[len(root) :]
     return _below(path, root.encode("utf-8", "surrogatepass"))
 
 
