@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -170,3 +171,21 @@ async def test_an_operation_that_stands_alone_may_name_its_endpoint_by_the_insta
     assert await called.outcome() == payload(1)
     refused = await refusal(Operation(payments, unique("operation"), instance_uri(made.id)).start())
     assert refused.code == grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_call_that_waits_for_its_worker_is_not_made_for_who_is_off_the_list_by_then(
+    orders: Namespace, payments: Namespace, workflow_id: str, queue: str, unique: Callable[[str], str]
+) -> None:
+    made = await create(orders, unique("endpoint"), unique("nexus"), ["orders"])
+    await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue, schedule_operation(made.spec.name))
+    spec = EndpointSpec()
+    spec.CopyFrom(made.spec)
+    spec.description.CopyFrom(described([]))
+    await orders.operator.UpdateNexusEndpoint(UpdateNexusEndpointRequest(id=made.id, version=1, spec=spec))
+    polling = asyncio.ensure_future(payments.poll_nexus_task(made.spec.target.worker.task_queue))
+    woken = await orders.poll_workflow_task(queue)
+    assert why(woken)[0] == "UNAUTHORIZED"
+    assert not polling.done()
+    polling.cancel()
+    await end(orders, woken)

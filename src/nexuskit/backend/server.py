@@ -218,7 +218,7 @@ async def _load(engine: Engine, clock: Clock, draw: Draw, outward: Outward) -> S
     engine.catalogues = namespaces.by_id
     lanes = Lanes(engine.agenda, clock, engine.limits)
     http_calls = HttpCalls(outward, clock, engine.limits)
-    calls = Calls(namespaces, endpoints, nexus_tasks, http_calls, outward, clock, engine.limits)
+    calls = Calls(namespaces, endpoints, nexus_tasks, http_calls, outward, engine.limits)
     completions = Completions(engine, meta["callback_key"])
     remover = Remover(engine, namespaces, task_queues)
     services = Services(

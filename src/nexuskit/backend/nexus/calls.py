@@ -19,7 +19,6 @@ from nexuskit.backend.settings import Limits
 if TYPE_CHECKING:
     from temporalio.api.nexus.v1 import Request
 
-    from nexuskit.backend.clock import Clock
     from nexuskit.backend.namespaces import Namespaces
     from nexuskit.backend.nexus.endpoints import Endpoints
     from nexuskit.backend.nexus.http_calls import HttpCalls
@@ -76,10 +75,8 @@ class Calls:
         tasks: NexusTasks,
         http: HttpCalls,
         outward: Outward,
-        clock: Clock,
         limits: Limits,
     ) -> None:
-        self._clock = clock
         self._limits = limits
         self._namespaces = namespaces
         self._endpoints = endpoints
@@ -117,6 +114,12 @@ class Calls:
         said = {SOURCE_NAMESPACE: self.namespace(namespace_id), REQUEST_TIMEOUT: milliseconds(time_left)}
         return handed_on(given) | said
 
+    def refusal(self, endpoint_id: str, namespace_id: str) -> Failure | None:
+        """Why that namespace may not call that endpoint at this moment; None if it may, or there is no endpoint."""
+        endpoint = self._endpoints.find(endpoint_id)
+        refused = self._endpoints.refusal(endpoint, self.namespace(namespace_id)) if endpoint is not None else ""
+        return handler_error(HandlerErrorType.UNAUTHORIZED, refused) if refused else None
+
     def callback_url(self, target: Target) -> str:
         """Where a handler there sends its completion: to our HTTP address if it is not of this backend."""
         return self._outward.callback_url if target.url else SYSTEM_CALLBACK_URL
@@ -145,9 +148,11 @@ class Calls:
             taken = True
 
         answer = await self._tasks.ask(target.namespace_id, target.queue, request, until, wanted=wanted, taken=take)
+        late = answer is None
+        if answer is None:
+            answer = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
         if not taken:
             return Reply(answer, Handler.BUSY if self.polled(target) else Handler.AWAY)
-        late = isinstance(answer, Failure) and self._clock.now() >= until
         return Reply(answer, Handler.TOO_SLOW if late else Handler.ANSWERED)
 
 

@@ -125,7 +125,10 @@ class Operations:
             return NOTHING_SAID
         if row.endpoint == SYSTEM_ENDPOINT:
             return await self._system_call(resident, row, waiting)
-        target = self._calls.target(row.endpoint_id)
+        # Again, because a call may have waited for its worker for days.
+        target = self._calls.refusal(row.endpoint_id, resident.execution.info.namespace_id) or self._calls.target(
+            row.endpoint_id
+        )
         if isinstance(target, Failure):
             refused = Refused(target, retryable=False)
             self._engine.run(resident, lambda tx: self._save(tx, waiting, refused))

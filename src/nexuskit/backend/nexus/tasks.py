@@ -49,7 +49,7 @@ class NexusTask(NamedTuple):
     request: Request
     asked: int
     until: int
-    answer: asyncio.Future[Response | Failure]
+    answer: asyncio.Future[Response | Failure | None]
     wanted: Callable[[], bool]
     taken: Callable[[], None]
 
@@ -80,7 +80,7 @@ class NexusTasks:
         *,
         wanted: Callable[[], bool] = _always,
         taken: Callable[[], None] = _nobody_asks,
-    ) -> Response | Failure:
+    ) -> Response | Failure | None:
         """Send a request to a task queue, and wait for a worker's answer until the moment `until` (ns).
 
         Args:
@@ -92,14 +92,13 @@ class NexusTasks:
             taken: called when a worker gets it.
 
         Returns:
-            What the worker answered: a response, or a handler error; UPSTREAM_TIMEOUT if nobody did in time.
+            What the worker answered: a response, or a handler error; None if nobody did in time.
         """
         destination = Destination("nexus", namespace_id, queue)
-        answer: asyncio.Future[Response | Failure] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Response | Failure | None] = asyncio.get_running_loop().create_future()
         task = NexusTask(self._draw.uuid(), namespace_id, request, self._clock.now(), until, answer, wanted, taken)
         self._waiting[task.number] = task
-        timeout = handler_error(HandlerErrorType.UPSTREAM_TIMEOUT, "upstream timeout")
-        alarm = self._clock.at(until, lambda: _answer(answer, timeout))
+        alarm = self._clock.at(until, lambda: _give_up(answer))
         self._matching.offer(destination, task.number, task)
         try:
             return await answer
@@ -146,6 +145,6 @@ class NexusTasks:
         task.answer.set_result(answer)
 
 
-def _answer(answer: asyncio.Future[Response | Failure], with_: Failure) -> None:
+def _give_up(answer: asyncio.Future[Response | Failure | None]) -> None:
     if not answer.done():
-        answer.set_result(with_)
+        answer.set_result(None)
