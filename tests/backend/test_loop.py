@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,19 @@ async def test_what_waits_as_it_should_or_computes_a_little_at_a_time_is_let_pas
         for _ in range(300):
             sum(range(20_000))
             await asyncio.sleep(0)
+    assert guard.faults == []
+
+
+async def test_the_garbage_collectors_time_is_nobodys() -> None:
+    async with LoopGuard(0.05) as guard:
+        held = [[number] for number in range(400_000)]
+        await asyncio.sleep(0.05)
+        guard.faults.clear()  # to make these takes its time
+        began = time.thread_time()
+        while time.thread_time() - began < 0.2:
+            gc.collect()
+        await asyncio.sleep(0.05)
+    assert len(held) == 400_000
     assert guard.faults == []
 
 
