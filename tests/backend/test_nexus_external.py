@@ -101,7 +101,24 @@ async def test_it_is_told_who_calls_how_long_it_has_and_where_to_call_back(
     assert headers["x-trace"] == "7"
     assert 0 < int(headers["request-timeout"].removesuffix("ms")) <= 10_000
     assert 50_000 < int(headers["operation-timeout"].removesuffix("ms")) <= 60_000
-    assert "temporal-source-namespace" not in headers
+
+
+@pytest.mark.usefixtures("embedded_only")
+async def test_it_is_told_the_callers_namespace_when_it_is_to_start_and_to_cancel(
+    orders: Namespace, workflow_id: str, queue: str, call: Call
+) -> None:
+    """A real server tells it only to its own."""
+    started = json_answer(201, b'{"token": "t", "state": "running"}')
+    async with answering(started, HttpResponse(202)) as (asked, url):
+        await call(url, headers={"Temporal-Source-Namespace": "mine"})
+        scheduled = (await orders.wait_for_event(workflow_id, STARTED)).nexus_operation_started_event_attributes
+        await orders.run_workflow_task(queue, cancel_operation(scheduled.scheduled_event_id))
+        async with asyncio.timeout(20):
+            while len(asked.requests) < 2:
+                await orders.describe(workflow_id)
+        await orders.terminate(workflow_id)
+    assert [dict(request.headers)["temporal-source-namespace"] for request in asked.requests[:2]] == ["orders"] * 2
+    assert asked.requests[1].target.endswith("/cancel")
 
 
 @pytest.mark.usefixtures("embedded_only")

@@ -155,7 +155,7 @@ Nexus:
 - Two endpoints cannot get one name by an update.
 - Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace
-  on every call; there, it is what the caller sets.
+  on every call, also to a URL; there, it is what the caller sets.
 - Names of services and operations may hold slashes; there, such a call is NOT_FOUND.
 - By HTTP, an endpoint is named by its id, its name or its instance URI; there, by its id. What comes by HTTP has the
   limits of commands (names, tokens, header fields, links); there, only its size has one. A body with a

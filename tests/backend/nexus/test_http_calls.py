@@ -72,6 +72,7 @@ def test_a_start() -> None:
     assert dict(made.headers) == {
         "user-agent": USER_AGENT,
         "x-trace": "7",
+        "temporal-source-namespace": "orders",
         "temporal-nexus-failure-support": "true",
         "content-type": "application/json",
         "nexus-callback-temporal-callback-token": "token",

@@ -27,7 +27,6 @@ import nexuskit
 from nexuskit.backend.nexus import wire_failures
 from nexuskit.backend.nexus.calls import Handler, Reply
 from nexuskit.backend.nexus.failures import HandlerErrorType, call_error, handler_error, set_state
-from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE
 from nexuskit.backend.nexus.outward import NoRoomError
 from nexuskit.backend.nexus.payloads import from_content, to_content
 from nexuskit.protocol import headers as names
@@ -208,11 +207,11 @@ def _said(error: OperationError) -> nexusrpc.Failure:
 
 
 def _callers_own(header: Mapping[str, str]) -> dict[str, str]:
-    """What of a request's header goes as it is. A namespace says nothing outside of this backend."""
+    """What of a request's header goes as it is; with the caller's namespace, which is this backend's word there."""
     own = {
         name: value
         for name, value in header.items()
-        if not names.is_reserved(name) and not name.startswith(names.CALLBACK_PREFIX) and name != SOURCE_NAMESPACE
+        if not names.is_reserved(name) and not name.startswith(names.CALLBACK_PREFIX)
     }
     return {"user-agent": USER_AGENT} | own | {"temporal-nexus-failure-support": "true"}
 
