@@ -357,6 +357,32 @@ async def test_a_callback_to_where_it_may_not_go_is_refused_when_it_is_asked_for
     assert (await refusal(payments.describe(workflow_id))).code == grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("temporal://elsewhere/done", "invalid url: unknown scheme: "),
+        ("https:///done", "invalid url: missing host"),
+        ("http://127.0.0.1:port/done", "port"),
+    ],
+)
+async def test_why_a_url_cannot_be_called_back_is_told(
+    payments: Namespace, workflow_id: str, queue: str, url: str, told: str
+) -> None:
+    refused = await refusal(payments.start(workflow_id, queue, completion_callbacks=[to(url)]))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert told in refused.message
+
+
+async def test_a_callback_with_a_fragment_is_delivered_without_it(
+    payments: Namespace, workflow_id: str, queue: str
+) -> None:
+    async with answering(OK) as (asked, url):
+        await payments.start(workflow_id, queue, completion_callbacks=[to(f"{url}/done?order=1#part")])
+        await payments.run_workflow_task(queue, complete_workflow("done"))
+        await told(payments, workflow_id)
+        assert (await the_only(asked)).target == "/done?order=1"
+
+
 @pytest.mark.usefixtures("embedded_only")
 async def test_the_refusal_says_what_would_let_it_go(payments: Namespace, workflow_id: str, queue: str) -> None:
     refused = await refusal(payments.start(workflow_id, queue, completion_callbacks=[to("http://hooks.example/a")]))

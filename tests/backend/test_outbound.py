@@ -124,6 +124,18 @@ async def test_scheme_port_and_address_must_fit(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "host", ["[2a00:1450:4001:810:0:5efe:a01:203]", "[2002:a01:203:dead::1]", "[64:ff9b::a01:203]"]
+)
+async def test_an_ipv6_address_that_hides_a_listed_one_is_not_listed(host: str) -> None:
+    async with backend("http://10.1.0.0/16:8443") as here:
+        await call(here, f"http://{host}:8443")
+        assert "is not in the allow-list" in (await cause(here)).message
+        callback = {"nexus": {"url": f"http://{host}:8443/"}}
+        refused = await refusal(here.start("other", "queue", completion_callbacks=[callback]))
+        assert "is not in the allow-list" in refused.message
+
+
+@pytest.mark.parametrize(
     "address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:127.0.0.1"]
 )
 async def test_a_listed_name_that_resolves_to_an_address_that_is_not_public_is_refused(address: str) -> None:

@@ -19,6 +19,12 @@ REFUSED = [
 ]  # fmt: skip
 """Addresses of this machine, of the network it stands in, and of nobody; plain, and hidden in IPv6 addresses."""
 
+HIDING = [
+    "2a00:1450:4001:810:0:5efe:a01:203", "2a00:1450:4001:810:200:5efe:a01:203", "2002:a01:203:dead::1",
+    "64:ff9b::a01:203",
+]  # fmt: skip
+"""Addresses in which 10.1.2.3 hides, and to which connections go by IPv6: of ISATAP, 6to4 and NAT64."""
+
 
 def https(host: str, port: int = 443) -> Destination:
     return Destination("https", host, port)
@@ -38,6 +44,9 @@ def https(host: str, port: int = 443) -> Destination:
         ("[fd00::/8]:443", https("fd00::5")),
         ("[::1]:443", https("::1")),
         ("10.1.2.3:443", https("::ffff:10.1.2.3")),
+        ("[2a00:1450::/32]:443", https("2a00:1450:4001:810:0:5efe:a01:203")),
+        ("[2002:a01::/32]:443", https("2002:a01:203:dead::1")),
+        ("[64:ff9b::/96]:443", https("64:ff9b::a01:203")),
     ],
 )
 def test_what_is_listed_goes_through(pattern: str, destination: Destination) -> None:
@@ -58,6 +67,8 @@ def test_what_is_listed_goes_through(pattern: str, destination: Destination) -> 
         ("10.0.0.0/8:443", https("11.1.2.3")),
         ("10.0.0.0/8:443", https("a.example")),
         ("[::1]:443", https("127.0.0.1")),
+        ("[::/0]:443", https("::ffff:10.1.2.3")),
+        *((pattern, https(host)) for pattern in ("10.1.0.0/16:443", "0.0.0.0/0:443") for host in HIDING),
     ],
 )
 def test_what_is_not_listed_does_not(pattern: str, destination: Destination) -> None:
@@ -88,6 +99,23 @@ def test_addresses_that_are_listed_will_do_for_their_port() -> None:
     assert allow.addresses(https("a.example"), ["127.0.0.1", "10.1.1.1", PUBLIC]) == ("10.1.1.1", PUBLIC)
     with pytest.raises(DestinationRefusedError):
         allow.addresses(https("a.example", 444), ["10.1.1.1"])
+
+
+@pytest.mark.parametrize("address", HIDING)
+def test_an_address_that_hides_a_private_one_is_listed_as_what_it_is_and_not_by_what_it_hides(address: str) -> None:
+    with pytest.raises(DestinationRefusedError, match="no address"):
+        AllowList(["a.example:443", "0.0.0.0/0:443"]).addresses(https("a.example"), [address])
+    with pytest.raises(DestinationRefusedError, match="no address"):
+        AllowList(["localhost:443"]).addresses(https("localhost"), [address])
+    assert AllowList(["a.example:443", f"[{address}]:443"]).addresses(https("a.example"), [address]) == (address,)
+
+
+def test_localhost_is_not_at_an_address_that_hides_one_of_this_machine() -> None:
+    for address in ("64:ff9b::7f00:1", "2002:7f00:1::", "2a00:1450::5efe:7f00:1"):
+        with pytest.raises(DestinationRefusedError, match="no address"):
+            AllowList(["localhost:443"]).addresses(https("localhost"), [address])
+    mapped = "::ffff:127.0.0.1"
+    assert AllowList(["localhost:443"]).addresses(https("localhost"), [mapped]) == (mapped,)
 
 
 def test_a_name_that_resolves_to_nothing_is_refused() -> None:
@@ -160,6 +188,9 @@ def test_a_destination_reads_as_a_url() -> None:
         "2001:470:1:0:200:5efe:a00:1",
         "8.8.8.8%x",
         "fe80::1%lo",
+        "fd00::5efe:808:808",
+        "2002:808:808::5efe:a00:1",
+        "2002:a00:1::5efe:808:808",
     ],
 )
 def test_an_address_that_is_kept_for_something_or_hides_another_is_not_public(address: str) -> None:
@@ -168,7 +199,7 @@ def test_an_address_that_is_kept_for_something_or_hides_another_is_not_public(ad
         allow.addresses(Destination("https", "hooks.example", 443), [address])
 
 
-@pytest.mark.parametrize("pattern", ["[::ffff:10.0.0.0/104]:*", "[2002:a00::/24]:443"])
+@pytest.mark.parametrize("pattern", ["[::ffff:10.0.0.0/104]:*", "[::ffff:10.0.0.1]:443"])
 def test_a_pattern_that_could_never_fit_is_none(pattern: str) -> None:
     with pytest.raises(ValueError, match="list those themselves"):
         AllowList([pattern])
@@ -182,6 +213,7 @@ def test_a_pattern_that_could_never_fit_is_none(pattern: str) -> None:
         ("http://a.example", Destination("http", "a.example", 80), "http://a.example:80"),
         ("http://127.0.0.1:1", Destination("http", "127.0.0.1", 1), "http://127.0.0.1:1"),
         ("https://[FD00::1]/", https("fd00::1"), "[fd00::1]:443"),
+        ("https://[::ffff:10.0.0.1]/", https("::ffff:10.0.0.1"), "10.0.0.1:443"),
     ],
 )
 def test_where_a_url_leads_and_the_pattern_that_names_it(url: str, destination: Destination, pattern: str) -> None:
@@ -201,5 +233,33 @@ def test_where_a_url_leads_and_the_pattern_that_names_it(url: str, destination: 
 )  # fmt: skip
 def test_what_requests_cannot_go_to_is_no_destination(url: str) -> None:
     with pytest.raises(DestinationRefusedError) as refused:
+        Destination.of(url)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("", "expected a URL, but it is empty"),
+        ("temporal://x/secret", "unknown scheme: expected http or https, but got 'temporal://x'"),
+        ("a.example/secret", "unknown scheme: expected http or https, but got 'a.example'"),
+        ("https:///secret", "missing host: expected one after https://, but got 'https://'"),
+        ("https://./secret", "missing host: expected a name or an address, but got 'https://.'"),
+        ("https://a.example:99999?secret", "expected a port from 1 to 65535, but got 'https://a.example:99999'"),
+        ("https://a.example:http#secret", "expected a port from 1 to 65535, but got 'https://a.example:http'"),
+        (
+            "https://a.example/a b?secret",
+            "expected printable ASCII, .*, but character 20 of 'https://a.example' is none",
+        ),
+        ("https://[::1/secret", "expected a host, an IPv6 address in brackets, but got 'https://\\[::1'"),
+        ("https://a%2eb/secret", "expected a name or an address without a %, but got 'https://a%2eb'"),
+        ("https://me:secret@a.example", "expected a URL without a user, but there is an @ before the host"),
+        ("https://me:secret/@a.example", "expected a port from 1 to 65535, but got a URL with an @"),
+        ("https://me:se cret@a.example", "character 14 of a URL with an @ is none"),
+        (f"https://{'a' * 200}:x/secret", "but got 'https://a{92}[.]{3}'"),
+    ],
+)
+def test_why_requests_cannot_go_there_is_told_without_what_may_be_secret(url: str, told: str) -> None:
+    with pytest.raises(DestinationRefusedError, match=told) as refused:
         Destination.of(url)
     assert "secret" not in str(refused.value)

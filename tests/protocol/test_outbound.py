@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -265,6 +266,62 @@ async def test_a_name_that_does_not_exist_cannot_be_resolved() -> None:
 async def test_what_is_no_url_is_not_sent(url: str) -> None:
     with pytest.raises((LocalProtocolError, DestinationRefusedError)):
         await post(url, AllowList(["*.example:443"]), Names([]))
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@hooks.example/?secret", "http://xn--a.example/secret?secret"])
+async def test_what_cannot_be_sent_is_told_without_what_may_be_secret(url: str) -> None:
+    with pytest.raises((LocalProtocolError, DestinationRefusedError)) as refused:
+        await post(url, AllowList(["http://*.example:80"]), Names([]))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"])
+async def test_a_connection_that_is_reset_is_told_as_what_it_is(said: bytes) -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        await writer.drain()
+        at_once = struct.pack("ii", 1, 0)  # closed by a reset, without waiting for what was written
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.close()
+
+    async with await asyncio.start_server(reset, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TransportError) as told:
+            await post(f"http://127.0.0.1:{port}/", AllowList([f"http://127.0.0.1:{port}"]), Names([]))
+    assert str(told.value) == (
+        f"no answer from http://127.0.0.1:{port}: the connection was closed or reset before the answer was complete"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (httpx.ConnectError(""), "no connection could be made"),
+        (httpx.WriteError(""), "the connection was closed or reset before the request was sent"),
+        (httpx.ReadError("as it says"), "as it says"),
+        (httpx.CloseError(""), "CloseError"),
+    ],
+)
+async def test_a_reason_is_never_empty(error: httpx.HTTPError, why: str) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        with pytest.raises(TransportError) as told:
+            await exchange(client, HttpRequest("POST", "http://a.example/"), timeout=TIMEOUT)
+    assert str(told.value) == f"no answer from http://a.example: {why}"
+
+
+async def test_a_time_that_was_too_short_is_told_in_milliseconds() -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("", request=request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        for timeout, told in ((1_999_620, "2 s"), (1_234_567, "1.235 s"), (90_000_400, "90 s")):
+            request = HttpRequest("POST", "http://a.example/")
+            with pytest.raises(RequestTimedOutError, match=f"within {told}$"):
+                await exchange(client, request, timeout=timedelta(microseconds=timeout))
 
 
 async def test_certificates_are_checked_for_the_name_and_not_for_the_address() -> None:

@@ -71,7 +71,8 @@ OUTBOUND: Mapping[str, str] = MappingProxyType(
             ' `"payments.example.com:443"` is one name at one port by https, `"*.example.com:443"` every name below,'
             ' `"http://hooks.example.com:8080"` plain http, `"10.1.0.0/16:8443"` and `"[fd00::/8]:*"` addresses, `*`'
             " any port. A name that resolves to an address that is not public goes through only if that address is"
-            " listed, too."
+            " listed, too; `localhost`, listed, goes to this machine's own addresses. An IPv6 address that leads to an"
+            " IPv4 one (6to4, ISATAP, NAT64) is listed as the IPv6 address that it is."
         ),
         "public_url": (
             "Where the handlers of such endpoints reach this backend's HTTP address, with the path below which it is"

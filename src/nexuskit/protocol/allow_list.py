@@ -8,6 +8,7 @@ send requests into the network that it stands in. The list has patterns:
     http://hooks.example.com:8080       by plain http, which is refused unless it is said
     10.1.0.0/16:8443                    addresses; also what a listed name may resolve to in there
     [fd00::/8]:*                        any port
+    [64:ff9b::/96]:443                  an IPv6 address that leads to an IPv4 one is listed as what it is
     localhost:8080                      this machine
 
 A name goes through by a pattern of names. The address that it resolves to must be one of the public internet, or be
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nexuskit.protocol.errors import DestinationRefusedError
-from nexuskit.protocol.paths import is_http_url
+from nexuskit.protocol.paths import http_url_fault, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,8 @@ _NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
-# Addresses in which an IPv4 address hides: what is behind them is what counts.
+# Addresses in which an IPv4 address hides. The mapped ones (::ffff:0:0/96) are not here: they are that IPv4 address
+# itself, written otherwise. To these a connection goes by IPv6, to whoever has that address or is the gateway.
 _NAT64 = ip_network("64:ff9b::/96")
 _SIX_TO_FOUR = ip_network("2002::/16")
 _TEREDO = ip_network("2001::/32")
@@ -66,20 +68,26 @@ class Destination:
         """Where a request to a URL goes.
 
         Raises:
-            DestinationRefusedError: requests cannot go there: it has another scheme, no host, a user, or is no URL.
+            DestinationRefusedError: requests cannot go there: it has another scheme, no host, a user, or is no URL. The
+                message says which, and nothing of what may be a secret.
         """
-        if not is_http_url(url):
-            raise DestinationRefusedError("requests go to URLs of printable ASCII with scheme http or https and a host")
+        if fault := http_url_fault(url):
+            raise DestinationRefusedError(fault)
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".")
-        if not host or "%" in host or "@" in parts.netloc:
-            raise DestinationRefusedError("requests go to names and addresses without a %, and without a user in them")
+        if "@" in parts.netloc:
+            raise DestinationRefusedError("expected a URL without a user, but there is an @ before the host")
+        if not host:
+            raise DestinationRefusedError(f"missing host: expected a name or an address, but got {shown_url(url)}")
+        if "%" in host:
+            raise DestinationRefusedError(f"expected a name or an address without a %, but got {shown_url(url)}")
         return cls(parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80))
 
     @property
     def pattern(self) -> str:
         """The pattern of an allow-list that lets requests go there and nowhere else."""
-        return str(self).removeprefix("https://")
+        plain = Destination(self.scheme, str(_address(self.host) or self.host), self.port)
+        return str(plain).removeprefix("https://")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -98,7 +106,7 @@ class _Pattern:
             return False
         if self.network is not None:
             address = _address(destination.host)
-            return address is not None and _unwrapped(address) in self.network
+            return address is not None and address in self.network
         if self.name.startswith("*."):
             return destination.host.endswith(self.name[1:])
         return destination.host == self.name
@@ -162,13 +170,12 @@ class AllowList:
         address = _address(text)
         if address is None:
             return False
-        plain = _unwrapped(address)
         if destination.host == "localhost":
-            return any(plain in network for network in _LOOPBACK)
-        if _public(plain):
+            return any(address in network for network in _LOOPBACK)
+        if _public(address):
             return True
         return any(
-            pattern.network is not None and plain in pattern.network and pattern.port in {None, destination.port}
+            pattern.network is not None and address in pattern.network and pattern.port in {None, destination.port}
             for pattern in self._patterns
         )
 
@@ -190,7 +197,7 @@ def _parsed(pattern: str) -> _Pattern:
     bare = host.strip("[]").lower()
     if host.startswith("[") or re.fullmatch(r"[0-9.]+(/[0-9]+)?", bare):
         network = ip_network(bare)
-        if _unwrapped(network.network_address) != network.network_address:
+        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
             raise ValueError("an IPv6 form of IPv4 addresses; list those themselves")
     elif not _NAME.fullmatch(bare) or bare == "*":
         raise ValueError("no name; a * stands for the first labels of one")
@@ -198,37 +205,44 @@ def _parsed(pattern: str) -> _Pattern:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address that a text is in its usual form, and nothing else is: an address with a zone is none here."""
+    """The address that a text is in its usual form, and nothing else is: an address with a zone is none here.
+
+    An IPv4 address that is written as an IPv6 one (`::ffff:10.0.0.1`) is that IPv4 address: it is the same host.
+    """
     if "%" in text:
         return None
     try:
-        return ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 address leads to, if it leads to one."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address in _NAT64:
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-        if address in _SIX_TO_FOUR:
-            return IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
-        if (int(address) >> 32) & 0xFDFFFFFF == _ISATAP:
-            return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+def _hidden(address: IPv6Address) -> list[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address may lead to."""
+    number = int(address)
+    found: list[IPv4Address] = []
+    if address in _SIX_TO_FOUR:
+        found.append(IPv4Address((number >> 80) & 0xFFFFFFFF))
+    if (number >> 32) & 0xFDFFFFFF == _ISATAP:
+        found.append(IPv4Address(number & 0xFFFFFFFF))
+    return found
 
 
 def _public(address: IPv4Address | IPv6Address) -> bool:
     # is_global leaves out private, loopback, link-local, carrier (100.64.0.0/10), documentation and reserved ranges.
+    if address in _NAT64:
+        return _public(IPv4Address(int(address) & 0xFFFFFFFF))
     if address.is_multicast or address.is_reserved or address.is_unspecified or address in _TEREDO:
         return False
     if any(address in network for network in _NOT_PUBLIC):
         return False
-    if isinstance(address, IPv6Address) and (address.is_site_local or address in _DEPRECATED_COMPATIBLE):
-        return False
+    if isinstance(address, IPv6Address):
+        if address.is_site_local or address in _DEPRECATED_COMPATIBLE:
+            return False
+        # What it hides is asked as well, and not instead: a private network's own address may hide a public one.
+        if not all(map(_public, _hidden(address))):
+            return False
     return address.is_global
 
 

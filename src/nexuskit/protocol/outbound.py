@@ -31,6 +31,7 @@ from nexuskit.protocol.errors import (
     ResponseTooLargeError,
     TransportError,
 )
+from nexuskit.protocol.paths import shown_url
 from nexuskit.protocol.values import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ MAX_PORT = 65_535
 
 MAX_ADDRESSES = 4
 """Addresses of a name that are tried one after the other; more only make a dead host's callers wait."""
+
+_BROKEN: dict[type[httpx.HTTPError], str] = {
+    httpx.ConnectError: "no connection could be made",
+    httpx.WriteError: "the connection was closed or reset before the request was sent",
+    httpx.ReadError: "the connection was closed or reset before the answer was complete",
+}
+"""What happened, where the error itself does not say it."""
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Looks a name up: host and port in, addresses out, best first."""
@@ -98,11 +106,15 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             TransportError: the name cannot be resolved.
         """
         url = request.url
-        if url.scheme not in {"http", "https"} or url.userinfo:
-            raise DestinationRefusedError("requests go to URLs with scheme http or https, without a user in them")
+        if url.scheme not in {"http", "https"}:
+            raise DestinationRefusedError(f"unknown scheme: expected http or https, but got {url.scheme!r}")
+        if url.userinfo:
+            raise DestinationRefusedError("expected a URL without a user, but there is an @ before the host")
         host = url.raw_host.decode("ascii").strip("[]").rstrip(".").lower()
-        if "%" in host or (url.port or 0) > MAX_PORT:
-            raise DestinationRefusedError("requests go to names and addresses without a %, and to ports there are")
+        if "%" in host:
+            raise DestinationRefusedError(f"expected a name or an address without a %, but got {host!r}")
+        if (url.port or 0) > MAX_PORT:
+            raise DestinationRefusedError(f"expected a port up to {MAX_PORT}, but got {url.port}")
         destination = Destination(url.scheme, host, url.port or (443 if url.scheme == "https" else 80))
         self._allow.check(destination)
         resolved = [host] if is_address(host) else await self._resolve(host, destination.port)
@@ -170,11 +182,14 @@ async def exchange(
             finally:
                 await answer.aclose()
     except (TimeoutError, httpx.TimeoutException) as error:
-        raise RequestTimedOutError(f"no answer from {_origin(request)} within {timeout.total_seconds():g} s") from error
+        within = round(timeout.total_seconds(), 3)
+        raise RequestTimedOutError(f"no answer from {_origin(request)} within {within:g} s") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:  # the last: a name that IDNA refuses
-        raise LocalProtocolError(f"{request.target!r} is no URL that requests can be sent to: {error}") from error
+        said = f"{shown_url(request.target)} is no URL that requests can be sent to: {error}"
+        raise LocalProtocolError(said) from error
     except httpx.HTTPError as error:
-        raise TransportError(f"no answer from {_origin(request)}: {error or type(error).__name__}") from error
+        why = str(error) or _BROKEN.get(type(error)) or type(error).__name__
+        raise TransportError(f"no answer from {_origin(request)}: {why}") from error
     headers = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.headers.raw)
     return HttpResponse(answer.status_code, headers, body)
 

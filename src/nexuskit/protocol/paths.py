@@ -17,11 +17,13 @@ from nexuskit.protocol.errors import LocalProtocolError, RemoteProtocolError
 __all__ = [
     "OperationPath",
     "cancel_path",
+    "http_url_fault",
     "is_http_url",
     "operation_path",
     "parse_path",
     "parse_segment",
     "relative_path",
+    "shown_url",
 ]
 
 MAX_NAME = 1000
@@ -30,7 +32,11 @@ MAX_NAME = 1000
 MAX_CACHED = 256
 """Characters of a path that is remembered: with 1,024 of them a megabyte at most."""
 
-_PRINTABLE = re.compile(r"[!-~]+")
+MAX_SHOWN = 100
+"""Characters of a URL that a message shows."""
+
+_UNPRINTABLE = re.compile(r"[^!-~]")
+_ORIGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?[^/?#]*")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -138,13 +144,46 @@ def relative_path(raw_path: bytes, root_path: str) -> str:
 
 def is_http_url(url: str) -> bool:
     """Whether a text is an absolute URL with scheme http or https and a host, of printable ASCII alone."""
-    if not _PRINTABLE.fullmatch(url):
-        return False
+    return not http_url_fault(url)
+
+
+def http_url_fault(url: str) -> str:
+    """Why a text is no such URL: what was expected, and what came; empty if it is one.
+
+    What came is told as far as `shown_url` does.
+    """
+    if not url:
+        return "expected a URL, but it is empty"
+    shown = shown_url(url)
+    if odd := _UNPRINTABLE.search(url):
+        where = f"character {odd.start() + 1} of {shown}"
+        return f"expected printable ASCII, percent-encoded where it is not, but {where} is none"
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no port, or no IPv6 address
-        return False
+    except ValueError:
+        return f"expected a host, an IPv6 address in brackets, but got {shown}"
+    if parts.scheme not in {"http", "https"}:
+        return f"unknown scheme: expected http or https, but got {shown}"  # begins as Temporal's server does
+    if not parts.hostname:
+        return f"missing host: expected one after {parts.scheme}://, but got {shown}"
+    try:
+        good = parts.port != 0
+    except ValueError:
+        good = False
+    return "" if good else f"expected a port from 1 to 65535, but got {shown}"
+
+
+def shown_url(url: str) -> str:
+    """A URL as a message may have it: scheme, host and port, in quotes.
+
+    The path may hold what is nobody's business, query and user certainly do. An @ anywhere may be that of a user, whose
+    password may hold whatever ends a host; of such a URL nothing is shown.
+    """
+    if "@" in url:
+        return "a URL with an @"
+    found = _ORIGIN.match(url)
+    origin = found[0] if found else ""
+    return repr(origin if len(origin) <= MAX_SHOWN else f"{origin[:MAX_SHOWN]}...")
 
 
 def _below(path: str, root: bytes) -> str:

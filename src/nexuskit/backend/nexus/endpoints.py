@@ -5,6 +5,7 @@ Few and small, so all of them are in memory; a change is seen at once.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from typing import TYPE_CHECKING
@@ -234,12 +235,9 @@ class Endpoints:
             raise invalid_argument("empty target URL")
         if len(url.encode()) > self._limits.ENDPOINT_URL_LENGTH:
             raise invalid_argument(f"target URL length exceeds limit of {self._limits.ENDPOINT_URL_LENGTH}")
-        try:
-            scheme = urlsplit(url).scheme
-        except ValueError as error:
-            raise invalid_argument(f"invalid target URL: {error}") from None
-        if scheme not in ("http", "https"):
-            raise invalid_argument(f'invalid target URL scheme: "{scheme}", expected http or https')
+        with contextlib.suppress(ValueError):  # what is no URL at all is refused below
+            if (scheme := urlsplit(url).scheme) not in ("http", "https"):
+                raise invalid_argument(f'invalid target URL scheme: "{scheme}", expected http or https')
         try:
             Destination.of(url)
         except DestinationRefusedError as error:

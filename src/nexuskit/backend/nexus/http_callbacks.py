@@ -61,8 +61,12 @@ def check(outward: Outward, target: CallbackProto.Nexus) -> None:
     """Refuse a callback that could not be delivered, when it is asked for.
 
     Raises:
-        StatusError: INVALID_ARGUMENT: requests may not go there, or its header fields are none.
+        StatusError: INVALID_ARGUMENT: requests cannot or may not go there, or its header fields are none.
     """
+    try:
+        Destination.of(target.url)
+    except DestinationRefusedError as error:
+        raise invalid_argument(f"invalid url: {error}") from None
     try:
         outward.check(target.url)
     except DestinationRefusedError as error:
