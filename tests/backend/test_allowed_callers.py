@@ -98,7 +98,7 @@ async def test_a_change_of_the_list_is_seen_by_the_very_next_call(
     await end(orders, await orders.poll_workflow_task(queue))
 
 
-@pytest.mark.parametrize("raw", [b"orders", b'{"orders": 1}', b'["orders", 7]', b""])
+@pytest.mark.parametrize("raw", [b"orders", b'{"orders": 1}', b'["orders", 7]', b'["*"]', b""])
 async def test_a_list_that_cannot_be_read_is_refused_when_it_is_written(
     orders: Namespace, unique: Callable[[str], str], raw: bytes
 ) -> None:

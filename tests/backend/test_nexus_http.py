@@ -135,12 +135,17 @@ async def test_what_only_a_server_can_say_is_not_handed_on(
             "Nexus-Request-Id": "request-7",
             "Nexus-Link": f'<{LINK}>; type="{LINK_TYPE}"',
             "Nexus-Operation-Token": "token",
+            "Temporal-Principal-Name": "root",
+            "Temporal-Principal-Type": "user",
+            "Caller-Name": "orders",
+            "Caller-Type": "api",
+            "Call-Initiation": "StartWorkflowExecution",
         },
     )
     headers = dict(task.request.header)
     assert headers["x-forwarded-for"] == "127.0.0.1"
     assert "temporal-source-namespace" not in headers
-    assert not [name for name in headers if name.startswith("nexus-")]
+    assert not [name for name in headers if name.startswith(("nexus-", "temporal-", "caller-", "call-"))]
 
 
 async def test_x_forwarded_for_of_a_caller_is_not_believed(
@@ -506,6 +511,21 @@ async def test_a_handler_that_does_not_answer(http: httpx.AsyncClient, payments:
     await polled
     assert response.status_code == 520
     assert failure_of(response)["message"].startswith("upstream timeout")
+
+
+async def test_a_caller_that_gives_no_time_is_told_so(
+    http: httpx.AsyncClient, payments: Namespace, endpoint: Endpoint, embedded_only: None
+) -> None:
+    """A real server may hand it to a worker nevertheless."""
+    polled = asyncio.create_task(payments.poll_nexus_task(endpoint.queue))
+    while (response := await http.post(path(endpoint), headers={"Request-Timeout": "0s"})).status_code == 520:
+        if "no worker polls" not in failure_of(response)["message"]:
+            break
+    assert response.status_code == 520
+    assert "the request had 0ms, which were over before a worker took it" in failure_of(response)["message"]
+    calling = asyncio.create_task(http.post(path(endpoint)))
+    await payments.answer_nexus_task(await polled, sync_result(1))
+    assert (await calling).status_code == 200
 
 
 async def test_a_call_whose_caller_goes_away_is_given_to_no_worker(

@@ -16,6 +16,7 @@ from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse
 from nexuskit.backend.server import running
 from tests.backend.conftest import Endpoint
 from tests.support import disk
+from tests.support.operation import Operation
 from tests.support.raw import Namespace
 from tests.support.values import async_result, complete_workflow, event_names, payload, result_of, schedule_operation
 
@@ -196,6 +197,24 @@ async def test_an_operation_that_has_ended(
     assert failure_of(response)["details"]["type"] == "NOT_FOUND"
 
 
+async def test_an_operation_that_stands_alone_and_has_ended_or_was_deleted(
+    http: httpx.AsyncClient, orders: Namespace, payments: Namespace, endpoint: Endpoint, workflow_id: str,
+    embedded_only: None,
+) -> None:  # fmt: skip
+    operation = Operation(orders, workflow_id, endpoint.name)
+    await operation.start()
+    task = await payments.poll_nexus_task(endpoint.queue)
+    await payments.answer_nexus_task(task, async_result("token-7"))
+    headers = {**SUCCEEDED, **token(task)}
+    assert (await http.post(CALLBACK, content=b"1", headers=headers)).status_code == 200
+    ended = await http.post(CALLBACK, content=b"1", headers=headers)
+    await operation.delete()
+    deleted = await http.post(CALLBACK, content=b"1", headers=headers)
+    assert (ended.status_code, deleted.status_code) == (404, 404)
+    assert failure_of(ended)["message"] == f"operation not found: Nexus operation {workflow_id!r} has ended"
+    assert failure_of(deleted)["message"] == "operation not found: whatever waited for it was deleted"
+
+
 async def test_a_caller_that_has_closed(
     http: httpx.AsyncClient, orders: Namespace, workflow_id: str, pending: PollNexusTaskQueueResponse
 ) -> None:
@@ -220,7 +239,7 @@ async def test_a_token_cannot_be_forged(
     ((name, given),) = token(pending).items()
     raw = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4))
     for at in range(len(raw)):
-        forged = base64.urlsafe_b64encode(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]).decode()
+        forged = base64.urlsafe_b64encode(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]).decode().rstrip("=")
         response = await http.post(CALLBACK, content=b"1", headers={**SUCCEEDED, name: forged})
         assert response.status_code == 400
         assert failure_of(response)["message"].startswith("invalid callback token")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -129,6 +131,19 @@ def test_what_is_no_http_is_no_reason_to_fall() -> None:
 
         throw()
         assert runner.run(http.get("/health")).status_code == 200
+
+
+def test_what_is_no_http_is_logged_at_debug_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Anybody could fill the log."""
+    sent = [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"]
+    with running(Limits({})) as (runner, _, http):
+        for level in (logging.INFO, logging.DEBUG):
+            caplog.clear()
+            with caplog.at_level(level):
+                for each in sent:
+                    assert runner.run(answer_to(http.base_url, each))
+            logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+            assert bool(logged) == (level == logging.DEBUG)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import httpx
@@ -9,8 +10,10 @@ import pytest
 
 from nexuskit.identity.uris import instance_uri
 from tests.backend.conftest import Endpoint
-from tests.backend.test_nexus_http import JSON, failure_of, path
+from tests.backend.test_nexus_http import JSON, LINK, LINK_TYPE, answers, called, failure_of, path
+from tests.support.raw import Namespace
 from tests.support.servers import Server
+from tests.support.values import sync_result
 
 
 @pytest.mark.parametrize("name", ["9b1c9ef1-8a3c-4f3f-9d6b-9d1d5b4a8f20", "nobody", instance_uri("0" * 32)])
@@ -79,6 +82,88 @@ async def test_a_web_page_of_another_origin_is_refused(
     response = await http.post(path(endpoint), content=b"1", headers=headers)
     assert response.status_code == 403
     assert failure_of(response)["details"]["type"] == "UNAUTHORIZED"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:1", ""])
+async def test_a_page_of_another_origin_that_says_no_more_is_refused(
+    http: httpx.AsyncClient, endpoint: Endpoint, embedded_only: None, origin: str
+) -> None:
+    """Browsers say `Origin` to every address, and more only to those that they trust."""
+    response = await http.post(path(endpoint), content=b"1", headers={"content-type": "text/plain", "origin": origin})
+    assert response.status_code == 403
+    assert failure_of(response)["details"]["type"] == "UNAUTHORIZED"
+
+
+async def test_a_page_that_came_from_here_may_ask(http: httpx.AsyncClient, embedded_only: None) -> None:
+    origin = f"http://{http.base_url.netloc.decode()}"
+    headers = {"origin": origin, "sec-fetch-site": "same-origin"}
+    assert (await http.post("/nexus/endpoints/nobody/services/Payments/quote", headers=headers)).status_code == 404
+
+
+DECIDING = [
+    "Temporal-Callback-Token", "Nexus-Operation-State", "Nexus-Operation-Token", "Nexus-Request-Id", "Request-Timeout",
+    "Operation-Timeout", "Nexus-Operation-Start-Time", "Nexus-Operation-Close-Time", "Content-Type",
+    "Nexus-Callback-Token",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize("where", ["callback", "endpoint"])
+async def test_what_decides_something_is_said_once(
+    http: httpx.AsyncClient, endpoint: Endpoint, embedded_only: None, name: str, where: str
+) -> None:
+    """A proxy may have checked the other one."""
+    url = path(endpoint) if where == "endpoint" else "/nexus/callback"
+    response = await http.post(url, headers=[(name, "5s"), ("x-trace", "1"), (name.lower(), "6s")])
+    assert response.status_code == 400
+    assert f"one value of header field {name.lower()}" in failure_of(response)["message"]
+
+
+@pytest.mark.parametrize(
+    ("below", "headers", "named"),
+    [
+        ("/cancel?token=a&token=b", {}, "parameter token"),
+        ("/cancel?token=a", {"Nexus-Operation-Token": "b"}, "parameter token"),
+        ("?callback=http://a&callback=http://b", {}, "parameter callback"),
+    ],
+)
+async def test_so_is_what_a_query_says(
+    http: httpx.AsyncClient, endpoint: Endpoint, embedded_only: None, below: str, headers: dict[str, str], named: str
+) -> None:
+    response = await http.post(path(endpoint) + below, headers=headers)
+    assert response.status_code == 400
+    assert named in failure_of(response)["message"]
+
+
+async def test_the_same_said_twice_is_no_matter(
+    http: httpx.AsyncClient, payments: Namespace, endpoint: Endpoint, embedded_only: None
+) -> None:
+    link = f'<{LINK}>; type="{LINK_TYPE}"'
+    other = link.replace("eventID=1", "eventID=2")
+    headers = [("Nexus-Request-Id", "7"), ("Nexus-Request-Id", "7"), ("Nexus-Link", link), ("Nexus-Link", other)]
+    task, response = await called(
+        http, payments, endpoint.queue, path(endpoint), answers(payments, sync_result(1)), headers=headers
+    )
+    assert response.status_code == 200
+    assert task.request.start_operation.request_id == "7"
+    assert len(task.request.start_operation.links) == 2
+
+
+@pytest.mark.parametrize("path", ["/health", "/nexus/callback", "/nowhere"])
+async def test_a_body_that_ends_in_two_places_ends_the_connection(
+    http: httpx.AsyncClient, embedded_only: None, path: str
+) -> None:
+    host, port = http.base_url.host, http.base_url.port
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        framing = "content-length: 5\r\ntransfer-encoding: chunked"
+        writer.write(f"POST {path} HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n0\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")  # up to its end
+    finally:
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in head
+    assert json.loads(body)["details"] == {"type": "BAD_REQUEST"}
 
 
 @pytest.mark.parametrize("path", ["/api/v1/namespaces", "/api/v1/namespaces/default/workflows/order/abc"])

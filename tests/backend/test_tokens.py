@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import string
 
 import msgspec
 import pytest
@@ -120,6 +121,16 @@ def test_a_callback_token_of_which_a_single_byte_was_changed_is_refused(
     raw = bytearray(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     raw[place % len(raw)] ^= change
     unverified(base64.urlsafe_b64encode(raw).decode().rstrip("="))
+
+
+@given(TOKENS[CallbackToken])
+def test_a_callback_token_has_one_text(token: CallbackToken) -> None:
+    """Whoever remembers which were used up, or must not be, goes by the text."""
+    text = tokens.sign(token, KEY)
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    others = [text[:-1] + last for last in alphabet if last != text[-1]]
+    for other in (*others, text + "=", text + "==", text + "\n", text[:5] + "." + text[5:]):
+        unverified(other)
 
 
 @given(

@@ -147,11 +147,15 @@ Nexus:
   [configuration](configuration.md) says otherwise (`unknown_endpoint`); there, the workflow task fails for ever.
 - An endpoint may have a list of callers, in the metadata of its description: a call from another namespace is an
   operation that failed (UNAUTHORIZED) before a worker sees it; there, the list is kept and does nothing. What is no
-  list of names is refused when it is written.
+  list of names, or has `"*"` among them, is refused when it is written.
 - An input of the system endpoint (`__temporal_system`) that a signal with start refuses is an operation that failed;
   there, some of these fail the workflow task for ever.
 - A call may name its endpoint by the instance URI (`temporal:` and the endpoint's id in base62); there, by its name.
-- A request by HTTP that a browser sends for a web page of another origin (`sec-fetch-site`) is refused; there, served.
+- A request by HTTP that a browser sends for a web page of another origin (`origin`, `sec-fetch-site`) is refused;
+  there, served. So is one that says twice, and differently, what decides something (`nexus-*`, `temporal-*`,
+  `content-*`, timeouts), or where its body ends; there, one of the two counts.
+- By HTTP, what only a server can say (`temporal-principal-*`, `caller-name`, `caller-type`, `call-initiation`) does not
+  reach the handler; there, it does.
 - Two endpoints cannot get one name by an update.
 - Links, request ids, callbacks and operation tokens are the server's word: headers by which a workflow would replace
   them are not handed on; there, they replace them. The header `temporal-source-namespace` names the caller's namespace

@@ -145,7 +145,7 @@ def read(kind: type[S], raw: bytes, what: str) -> S:
 def sign(token: CallbackToken, key: bytes) -> str:
     """A callback token as text that nobody without the key can make (HMAC-SHA256)."""
     body = write(token)
-    return base64.urlsafe_b64encode(hmac.digest(key, body, hashlib.sha256) + body).decode().rstrip("=")
+    return _text(hmac.digest(key, body, hashlib.sha256) + body)
 
 
 def verify(text: str, key: bytes) -> CallbackToken:
@@ -158,7 +158,13 @@ def verify(text: str, key: bytes) -> CallbackToken:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
         raw = b""
+    if _text(raw) != text:
+        raw = b""  # other texts that mean the same bytes are not what was given out
     mark, body = raw[:32], raw[32:]
     if not hmac.compare_digest(mark, hmac.digest(key, body, hashlib.sha256)):
         raise invalid_argument("The callback token is not one that this backend gave out.")
     return read(CallbackToken, body, "callback token")
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

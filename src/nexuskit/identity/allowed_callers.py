@@ -73,7 +73,7 @@ def checked_allowed_callers(metadata: Mapping[str, bytes]) -> AllowedCallers:
     """The same, for who writes them.
 
     Raises:
-        AllowedCallersError: They are no JSON array of names.
+        AllowedCallersError: They are no JSON array of names, or "*" is among these, which would let nobody in.
     """
     raw = metadata.get(ALLOWED_CALLERS_KEY)
     if raw is None:
@@ -88,6 +88,8 @@ def checked_allowed_callers(metadata: Mapping[str, bytes]) -> AllowedCallers:
     for each in cast("list[object]", found):
         if not isinstance(each, str) or not each:
             raise AllowedCallersError(f"{wanted}; it holds {_kind(each)}")
+        if each == "*":
+            raise AllowedCallersError(f'{wanted}; "*" is no namespace: leave the metadata out to let everyone in')
     return AllowedCallers(frozenset(cast("list[str]", found)))
 
 

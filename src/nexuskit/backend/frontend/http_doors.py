@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nexusrpc import HandlerError, HandlerErrorType
 
 from nexuskit.backend.errors import Code, StatusError
+from nexuskit.backend.frontend.http_guards import (
+    check_asked_once,
+    check_encoding,
+    check_no_page,
+    check_said_once,
+    framed_twice,
+)
 from nexuskit.backend.frontend.http_paths import JSON_API, ToCallback, read_path
 from nexuskit.backend.frontend.nexus_callbacks_http import NexusCompletion
 from nexuskit.backend.frontend.nexus_http import NexusCall
@@ -31,11 +38,12 @@ from nexuskit.protocol.serving import (
     respond,
     target,
 )
+from nexuskit.protocol.values import HttpResponse
 
 if TYPE_CHECKING:
     from nexuskit.backend.services import Services
     from nexuskit.protocol.serving import Receive, Scope, Send
-    from nexuskit.protocol.values import HttpRequest, HttpResponse
+    from nexuskit.protocol.values import HttpRequest
 
 log = logging.getLogger("nexuskit.backend.frontend")
 access = logging.getLogger("nexuskit.backend.access")
@@ -110,6 +118,8 @@ class HttpDoors:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> HttpResponse | None:
         """The answer; None if it was given already."""
+        if framed_twice(scope):
+            return _framed_twice()
 
         async def give_up() -> None:
             await respond(send, _too_late())
@@ -186,11 +196,13 @@ class HttpDoors:
             raise _nowhere(path)
         if scope["method"] != "POST":
             raise bad_request(f"expected method POST, but got {scope['method'][:20]!r}")
-        _check_no_page(scope)
-        _check_encoding(scope)
+        check_no_page(scope)
+        check_encoding(scope)
+        check_said_once(scope)
         if isinstance(route, ToCallback):
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             return NexusCompletion(self._services, route, headers)
+        check_asked_once(scope)
         client = scope.get("client")
         return NexusCall(self._services, route, client[0] if client else "")
 
@@ -212,21 +224,6 @@ def _stopping() -> HandlerError:
     return HandlerError("the backend is stopping", type=HandlerErrorType.UNAVAILABLE)
 
 
-def _check_no_page(scope: Scope) -> None:
-    """Browsers let any page send requests to this machine, and say so (W3C, Fetch Metadata Request Headers)."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"sec-fetch-site" and value.strip().lower() not in (b"same-origin", b"none"):
-            message = "requests of web pages of other origins are not answered (sec-fetch-site)"
-            raise HandlerError(message, type=HandlerErrorType.UNAUTHORIZED)
-
-
-def _check_encoding(scope: Scope) -> None:
-    """A body is read as it comes: what is compressed would arrive as something else at the handler."""
-    for name, value in scope["headers"]:
-        if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise bad_request("expected a body without content-encoding, or with identity")
-
-
 def _length(scope: Scope, most: int) -> int:
     """How long the body is, as its sender says; as long as it may be, if he does not."""
     for name, value in scope["headers"]:
@@ -234,6 +231,12 @@ def _length(scope: Scope, most: int) -> int:
             return min(int(value[:20]), most)
     chunked = any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"])
     return most if chunked else 0
+
+
+def _framed_twice() -> HttpResponse:
+    error = bad_request("expected content-length or transfer-encoding, but got both")
+    refused = write_error(error)
+    return HttpResponse(refused.status, (*refused.headers, ("connection", "close")), refused.body)
 
 
 def _too_late() -> HttpResponse:

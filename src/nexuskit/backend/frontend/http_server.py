@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nexuskit.backend.errors import StartError
 from nexuskit.backend.frontend.http_doors import HttpDoors
+from nexuskit.backend.frontend.http_guards import framed_twice
 from nexuskit.backend.times import SECOND
 
 if TYPE_CHECKING:
@@ -21,9 +24,33 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from uvicorn.server import ServerState
 
     from nexuskit.backend.services import Services
     from nexuskit.protocol.serving import Receive, Scope, Send
+
+
+_wire = logging.getLogger("nexuskit.backend.frontend.http")
+
+
+def _only_at_debug(record: logging.LogRecord) -> bool:
+    """A request that is none costs its sender nothing, so it must not fill the log."""
+    return record.levelno != logging.WARNING or _wire.isEnabledFor(logging.DEBUG)
+
+
+_wire.addFilter(_only_at_debug)
+
+
+class _Protocol(H11Protocol):  # which bounds the header of a request
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.logger = _wire
 
 
 class _Server(uvicorn.Server):
@@ -51,7 +78,7 @@ class HttpServer:
             uvicorn.Config(
                 self._serve,
                 interface="asgi3",
-                http="h11",  # which bounds the header of a request
+                http=_Protocol,
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -79,7 +106,7 @@ class HttpServer:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette looks for routes in a path that is decoded, where a slash in a name is no other than those between.
-        app = self._watched if scope["path"] == "/health" else self._doors
+        app = self._watched if scope["path"] == "/health" and not framed_twice(scope) else self._doors
         await app(scope, receive, send)
 
     async def _health(self, _: Request) -> Response:

@@ -112,7 +112,7 @@ class NexusCall:
             check_token(asked.token, limits)
             task.cancel_operation.CopyFrom(_cancel(asked))
         reply = await self._services.calls.ask(self._target, task, now + timeout, _always)
-        return self._answered(asked, reply)
+        return self._answered(asked, reply, timeout)
 
     def _headers(self, asked: StartRequest | CancelRequest, timeout: int) -> dict[str, str]:
         headers = handed_on(asked.headers)
@@ -142,7 +142,7 @@ class NexusCall:
             links=links,
         )
 
-    def _answered(self, asked: StartRequest | CancelRequest, reply: Reply) -> HttpResponse:
+    def _answered(self, asked: StartRequest | CancelRequest, reply: Reply, timeout: int) -> HttpResponse:
         if reply.handler == Handler.ANSWERED:
             response = _by_worker(asked, reply.answer, self._services.limits)
             if response.status >= 400:
@@ -153,7 +153,9 @@ class NexusCall:
             case Handler.AWAY:
                 raise HandlerError("upstream timeout: no worker polls the task queue that was called", type=kind)
             case Handler.BUSY:
-                raise HandlerError("upstream timeout: no worker was free to take the request in time", type=kind)
+                given = milliseconds(timeout)
+                message = f"upstream timeout: the request had {given}, which were over before a worker took it"
+                raise HandlerError(message, type=kind)
             case _:
                 raise HandlerError("upstream timeout: the handler did not answer in time", type=kind)
 

@@ -34,7 +34,7 @@ from temporalio.api.history.v1 import (
 
 from nexuskit.backend.errors import not_found
 from nexuskit.backend.history import nexus_cancellation, retry, workflow_task
-from nexuskit.backend.history.state import NOTHING, Destination, Index, Info, Row
+from nexuskit.backend.history.state import NOTHING, OPERATION, Destination, Index, Info, Row
 from nexuskit.backend.history.transaction import Record
 from nexuskit.backend.times import SECOND, moment, span
 
@@ -210,9 +210,11 @@ def find(state: Execution, scheduled_id: int, request_id: str) -> NexusOperation
     """
     row = state.of(NexusOperation).get(scheduled_id)
     if not state.info.running or row is None or row.request_id != request_id:
+        if state.info.archetype == OPERATION:
+            raise not_found(f"operation not found: Nexus operation {state.info.workflow_id!r} has ended")
         raise not_found(
-            f"operation not found: {state.info.archetype or 'workflow'} {state.info.workflow_id!r} has no pending Nexus"
-            f" operation at event {scheduled_id}"
+            f"operation not found: workflow {state.info.workflow_id!r} has no pending Nexus operation at event"
+            f" {scheduled_id}"
         )
     return row
 

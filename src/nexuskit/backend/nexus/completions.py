@@ -14,7 +14,7 @@ from temporalio.api.enums.v1 import TimeoutType, WorkflowExecutionStatus
 from temporalio.api.failure.v1 import Failure, TerminatedFailureInfo, TimeoutFailureInfo
 
 from nexuskit.backend import tokens
-from nexuskit.backend.errors import not_found
+from nexuskit.backend.errors import Code, StatusError, not_found
 from nexuskit.backend.history import nexus_operation
 
 if TYPE_CHECKING:
@@ -71,9 +71,12 @@ class Completions:
         Raises:
             StatusError: NOT_FOUND, if it is not there.
         """
-        caller = await self._engine.get(token.execution)
+        try:
+            caller = await self._engine.get(token.execution)
+        except StatusError as error:
+            raise _gone() if error.code == Code.NOT_FOUND else error from None
         if caller.execution.info.run_id != token.run_id:
-            raise not_found("the callback token names a run that is not there")
+            raise _gone()
         while (run_id := caller.execution.info.reset_run_id) and not caller.execution.info.running:
             info = caller.execution.info
             caller = await self._engine.find(info.namespace_id, info.workflow_id, run_id)
@@ -90,6 +93,8 @@ class Completions:
         Raises:
             StatusError: NOT_FOUND, if it does not run any more.
         """
+        if caller.removed:
+            raise _gone()
         outcome, began, links, operation_token = completion
 
         def complete(tx: Transaction) -> None:
@@ -101,6 +106,10 @@ class Completions:
             _end(tx, row, outcome)
 
         self._engine.run(caller, complete)
+
+
+def _gone() -> StatusError:
+    return not_found("operation not found: whatever waited for it was deleted")
 
 
 def _end(tx: Transaction, row: nexus_operation.NexusOperation, outcome: Outcome) -> None:

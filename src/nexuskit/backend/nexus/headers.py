@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nexuskit.backend.history.nexus_commands import RESERVED_HEADERS
 from nexuskit.backend.times import MILLISECOND
 
 SOURCE_NAMESPACE = "temporal-source-namespace"
@@ -14,22 +15,20 @@ REQUEST_TIMEOUT = "request-timeout"
 OPERATION_TIMEOUT = "operation-timeout"
 """How long the caller waits for the operation to complete."""
 
-_OURS = frozenset(
+_OURS = RESERVED_HEADERS | frozenset(
     {
         SOURCE_NAMESPACE,
         "accept-encoding",
         "nexus-link",
         "nexus-operation-token",
         "nexus-request-id",
-        REQUEST_TIMEOUT,
         "temporal-nexus-failure-support",
         "x-forwarded-for",
-        "xdc-redirection",
-        "xdc-redirection-api",
     }
 )
 """What the handler's side takes for the server's word, or HTTP for its own (`frontend.nexusRequestHeadersBlacklist`,
-and, unlike there, links, request ids and tokens: a handler can trust those that it gets).
+and, unlike there, links, request ids and tokens: a handler can trust those that it gets). Among them are those that a
+workflow may not set: by HTTP they are no more the caller's to say.
 """
 _OUR_PREFIXES = ("content-", "nexus-callback-")
 
