@@ -14,6 +14,7 @@ from temporalio.api.operatorservice.v1 import UpdateNexusEndpointRequest
 from temporalio.api.workflowservice.v1 import PollNexusTaskQueueResponse, PollWorkflowTaskQueueResponse
 
 from tests.backend.conftest import Endpoint
+from tests.support.operation import Operation
 from tests.support.raw import Namespace, endpoint_spec, refusal, wait_until_callable
 from tests.support.servers import Server
 from tests.support.values import (
@@ -92,6 +93,25 @@ async def test_the_handlers_headers_are_the_callers_in_lower_case_and_its_own_de
     assert "request-timeout" in header
     assert header["operation-timeout"].endswith("ms")
     assert 50_000 < float(header["operation-timeout"].removesuffix("ms")) <= 60_000
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["of a workflow", "alone"])
+@pytest.mark.parametrize("given", ["1", "soon", "30s"])
+async def test_an_operation_timeout_that_the_caller_sets_stays_and_counts_down_if_it_is_one(
+    orders: Namespace, workflow_id: str, queue: str, endpoint: Endpoint, given: str, alone: bool
+) -> None:
+    headers = {"Operation-Timeout": given}
+    if alone:
+        operation = Operation(orders, workflow_id, endpoint.name)
+        await operation.start(nexus_header=headers, schedule_to_close_timeout=timedelta(seconds=60))
+        task = await Namespace("payments", orders.channel).poll_nexus_task(endpoint.queue)
+    else:
+        task = await called(orders, workflow_id, queue, endpoint, headers=headers, schedule_to_close=60)
+    told = task.request.header["operation-timeout"]
+    if given == "30s":
+        assert 0 <= int(told.removesuffix("ms")) <= 30_000
+    else:
+        assert told == given
 
 
 async def test_a_scheduled_operation_is_in_history_and_pending(
