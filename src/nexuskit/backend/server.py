@@ -10,8 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from temporalio.client import Client
-
 import nexuskit
 from nexuskit.backend import transfers
 from nexuskit.backend.clock import Clock, RealClock
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     import grpc.aio
+    from temporalio.client import Client
 
     from nexuskit.protocol.outbound import Resolver
 
@@ -102,6 +101,9 @@ class Backend:
             namespace: its name.
             options: what else `temporalio.client.Client.connect` takes.
         """
+        # Here and not above: it takes longer to import than most of the backend, which does not need it.
+        from temporalio.client import Client
+
         return await Client.connect(self.address, namespace=namespace, **options)
 
     async def add_namespace(self, name: str) -> None:
