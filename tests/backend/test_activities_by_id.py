@@ -50,7 +50,7 @@ class ById:
 
     async def complete(self, result: Payloads | None = None) -> None:
         await self._service.RespondActivityTaskCompletedById(
-            RespondActivityTaskCompletedByIdRequest(**self._ids, result=result)  # type: ignore[arg-type]
+            RespondActivityTaskCompletedByIdRequest(**self._ids, result=result)
         )
 
     async def fail(self, **more: Any) -> RespondActivityTaskFailedByIdResponse:
@@ -62,12 +62,12 @@ class ById:
 
     async def cancel(self, details: Payloads | None = None) -> None:
         await self._service.RespondActivityTaskCanceledById(
-            RespondActivityTaskCanceledByIdRequest(**self._ids, details=details)  # type: ignore[arg-type]
+            RespondActivityTaskCanceledByIdRequest(**self._ids, details=details)
         )
 
     async def heartbeat(self, details: Payloads | None = None) -> RecordActivityTaskHeartbeatByIdResponse:
         return await self._service.RecordActivityTaskHeartbeatById(
-            RecordActivityTaskHeartbeatByIdRequest(**self._ids, details=details)  # type: ignore[arg-type]
+            RecordActivityTaskHeartbeatByIdRequest(**self._ids, details=details)
         )
 
 

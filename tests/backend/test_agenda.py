@@ -344,7 +344,7 @@ async def test_a_task_for_a_sticky_queue_that_nobody_polls_goes_to_any_worker_at
     resident = backend.turn(backend.start(), start_timer("t", 1), sticky="sticky")
     backend.clock.pass_time(SECOND)
     assert (backend.engine.tasks.backlog(STICKY), backend.engine.tasks.backlog(QUEUE)) == (0, 1)
-    assert (await take(backend, QUEUE)).stamp == workflow_task.current(resident.execution).stamp  # type: ignore[union-attr]
+    assert (await take(backend, QUEUE)).stamp == workflow_task.current(resident.execution).stamp
 
 
 async def test_a_task_that_nobody_takes_from_a_sticky_queue_in_time_goes_to_any_worker(backend: Orders) -> None:

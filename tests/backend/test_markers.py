@@ -19,7 +19,7 @@ def record_marker(name: str = "core_local_activity", size: int = 0, **more: obje
     return Command(
         command_type=CommandType.COMMAND_TYPE_RECORD_MARKER,
         user_metadata=UserMetadata(summary=payload("a summary")),
-        record_marker_command_attributes=RecordMarkerCommandAttributes(marker_name=name, details=details, **more),  # type: ignore[arg-type]
+        record_marker_command_attributes=RecordMarkerCommandAttributes(marker_name=name, details=details, **more),
     )
 
 

@@ -147,4 +147,4 @@ def test_text_of_any_kind_is_no_callback_token(text: str) -> None:
 
 def test_a_signed_token_of_another_kind_is_no_callback_token() -> None:
     page = NamePage("a name")
-    unverified(tokens.sign(page, KEY))  # type: ignore[arg-type]
+    unverified(tokens.sign(page, KEY))

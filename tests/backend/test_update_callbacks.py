@@ -110,7 +110,7 @@ async def shown(payments: Namespace, workflow_id: str, run_id: str = "") -> Call
 
 async def ended(orders: Namespace, workflow_id: str, event_type: int) -> Any:
     """The event by which the operation ended."""
-    await orders.wait_for_event(workflow_id, event_type)  # type: ignore[arg-type]
+    await orders.wait_for_event(workflow_id, event_type)
     found = next(event for event in await orders.history(workflow_id) if event.event_type == event_type)
     await orders.terminate(workflow_id)
     return found

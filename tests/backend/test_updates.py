@@ -47,7 +47,7 @@ def update_request(
     return UpdateWorkflowExecutionRequest(
         namespace=orders.name,
         workflow_execution=WorkflowExecution(workflow_id=workflow_id),
-        wait_policy=WaitPolicy(lifecycle_stage=stage),  # type: ignore[arg-type]
+        wait_policy=WaitPolicy(lifecycle_stage=stage),
         request=request,
         **more,
     )
@@ -72,7 +72,7 @@ def poll(orders: Namespace, workflow_id: str, update_id: str = "one", stage: int
         PollWorkflowExecutionUpdateRequest(
             namespace=orders.name,
             update_ref=reference,
-            wait_policy=WaitPolicy(lifecycle_stage=stage),  # type: ignore[arg-type]
+            wait_policy=WaitPolicy(lifecycle_stage=stage),
         )
     )
 

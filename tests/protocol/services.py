@@ -152,7 +152,7 @@ class Answering(OperationHandler[None, None]):
         return self.answer
 
     async def cancel(self, ctx: CancelOperationContext, token: str) -> None:
-        await self.start(None, None)  # type: ignore[arg-type]
+        await self.start(None, None)
 
 
 @asynccontextmanager

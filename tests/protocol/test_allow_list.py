@@ -171,7 +171,7 @@ def test_no_name_leads_to_an_address_that_is_not_global(address: object) -> None
     except DestinationRefusedError:
         return
     assert allowed == (str(address),)
-    assert getattr(address, "ipv4_mapped", None) or address.is_global or str(address).startswith(("64:ff9b::", "2002:"))  # type: ignore[attr-defined]
+    assert getattr(address, "ipv4_mapped", None) or address.is_global or str(address).startswith(("64:ff9b::", "2002:"))
 
 
 def test_a_destination_reads_as_a_url() -> None:

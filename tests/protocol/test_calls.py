@@ -311,7 +311,7 @@ def test_any_other_answer_is_wrapped_by_its_status(body: bytes, status: int, mes
     cause = raised.value.__cause__
     assert (cause is None) == (not body.startswith(b"{"))
     if isinstance(cause, FailureError):
-        assert cause.failure == Failure("inner", details=5)  # type: ignore[arg-type]
+        assert cause.failure == Failure("inner", details=5)
 
 
 @pytest.mark.parametrize("state", list(OperationErrorState))

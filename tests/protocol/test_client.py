@@ -403,7 +403,7 @@ def test_waits_grow_up_to_a_maximum() -> None:
     longest = []
     for number in (1, 2, 3, 4, 50):
         State.attempt_number = number
-        longest.append(max(retrying.wait(State()) for _ in range(500)))  # type: ignore[arg-type]
+        longest.append(max(retrying.wait(State()) for _ in range(500)))
     assert all(drawn <= most for drawn, most in zip(longest, (0.2, 0.4, 0.8, 1.0, 1.0), strict=True))
     assert longest[3] > longest[0] > 0
 

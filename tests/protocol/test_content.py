@@ -75,7 +75,7 @@ class Checked(BaseModel):
     @field_validator("odd")
     @classmethod
     def refuse_too(cls, word: str) -> str:
-        raise PydanticCustomError("odd", f"not {word}")  # type: ignore[arg-type]
+        raise PydanticCustomError("odd", f"not {word}")
 
 
 class Strict(BaseModel, extra="forbid"):
@@ -160,7 +160,7 @@ def test_a_value_that_is_no_json_is_not_written() -> None:
 
 
 class Sloppy(BaseModel):
-    number: int = None  # type: ignore[assignment]
+    number: int = None
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ async def test_a_value_of_a_type_that_pydantic_does_not_know_is_written_as_it_is
         pass
 
     assert (await serialize(SERIALIZER, 5, Odd)).data == b"5"
-    assert (await serialize(SERIALIZER, 5, list["Nowhere"])).data == b"5"  # type: ignore[name-defined]  # noqa: F821
+    assert (await serialize(SERIALIZER, 5, list["Nowhere"])).data == b"5"  # noqa: F821
 
 
 async def test_a_serializer_of_ones_own_sees_the_value_alone() -> None:
     class Own(JsonSerializer):
-        def serialize(self, value: Any) -> Content:  # type: ignore[override]
+        def serialize(self, value: Any) -> Content:
             return Content(headers={}, data=value.password.encode())
 
     assert (await serialize(Own(), Spy(name="n"), Person)).data == b"secret"

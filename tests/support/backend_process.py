@@ -83,7 +83,7 @@ class BackendProcess:
         while True:
             # A channel of its own for each try: one that was refused would wait a second before it tries again.
             async with grpc.aio.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-                stub = WorkflowServiceStub(channel)  # type: ignore[arg-type]
+                stub = WorkflowServiceStub(channel)
                 try:
                     await stub.GetSystemInfo(GetSystemInfoRequest(), timeout=START_TIMEOUT_S)
                     return time.perf_counter() - began

@@ -65,7 +65,7 @@ class Orders:
             request_id=f"request of {workflow_id}",
             workflow_type=WorkflowType(name="PlaceOrder"),
             task_queue=TaskQueue(name=QUEUE.queue),
-            **options,  # type: ignore[arg-type]
+            **options,
         )
         resident, _ = self.engine.create(
             info, lambda tx: start.begin(tx, start.from_request(request, tx.now, DEFAULTS))

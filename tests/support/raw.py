@@ -159,12 +159,12 @@ class Namespace:
     @property
     def service(self) -> Any:
         """Every call of the workflow service, as it is on the wire. (Its types are those of grpc without asyncio.)"""
-        return WorkflowServiceStub(self.channel)  # type: ignore[arg-type]
+        return WorkflowServiceStub(self.channel)
 
     @property
     def operator(self) -> Any:
         """Every call of the operator service, as it is on the wire."""
-        return OperatorServiceStub(self.channel)  # type: ignore[arg-type]
+        return OperatorServiceStub(self.channel)
 
     async def start(
         self, workflow_id: str, queue: str, *, workflow_type: str = "Order", request_id: str | None = None, **more: Any

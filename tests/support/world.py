@@ -119,7 +119,7 @@ class World:
             request_id="request-1",
             workflow_type=WorkflowType(name="PlaceOrder"),
             task_queue=TaskQueue(name="orders"),
-            **options,  # type: ignore[arg-type]
+            **options,
         )
         self.run(lambda tx: start.begin(tx, start.from_request(request, tx.now, limits=DEFAULTS)))
 

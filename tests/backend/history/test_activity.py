@@ -29,7 +29,7 @@ KEY = 5
 def scheduled(**options: object) -> World:
     world = World()
     world.start()
-    world.turn(schedule_activity("a", **options))  # type: ignore[arg-type]
+    world.turn(schedule_activity("a", **options))
     return world
 
 

@@ -25,7 +25,7 @@ RESET = ResetRequest(reset_heartbeat=False, keep_paused=False, jitter=0)
 def scheduled(**options: object) -> World:
     world = World()
     world.start()
-    world.turn(schedule_activity("a", **options))  # type: ignore[arg-type]
+    world.turn(schedule_activity("a", **options))
     return world
 
 

@@ -32,7 +32,7 @@ CAUSE = WorkflowTaskFailedCause
 class Chain(World):
     """A world that goes on with the run that follows."""
 
-    def run(self, decide):  # type: ignore[no-untyped-def]
+    def run(self, decide):
         followed: list[Transaction] = []
 
         def noting(tx: Transaction) -> object:
@@ -51,7 +51,7 @@ class Chain(World):
         return answer
 
 
-def started_of(world: World):  # type: ignore[no-untyped-def]
+def started_of(world: World):
     return world.history[0].workflow_execution_started_event_attributes
 
 

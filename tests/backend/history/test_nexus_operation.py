@@ -21,7 +21,7 @@ KEY = 5
 def scheduled(**options: float) -> World:
     world = World()
     world.start()
-    world.turn(schedule_operation(**options))  # type: ignore[arg-type]
+    world.turn(schedule_operation(**options))
     return world
 
 
@@ -200,7 +200,7 @@ def test_an_unknown_endpoint_fails_the_workflow_task_where_that_is_configured(mo
 def test_a_call_that_cannot_be_is_refused(field: str, value: object) -> None:
     command = schedule_operation()
     attributes = command.schedule_nexus_operation_command_attributes
-    attributes.ClearField(field)  # type: ignore[arg-type]
+    attributes.ClearField(field)
     attributes.MergeFrom(type(attributes)(**{field: value}))
     world = World()
     world.start()

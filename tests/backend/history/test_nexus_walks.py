@@ -169,7 +169,7 @@ class Walks(RuleBasedStateMachine):
         for event in self.events():
             for how in ENDS:
                 name = f"nexus_operation_{how}_event_attributes"
-                if event.HasField(name):  # type: ignore[arg-type]
+                if event.HasField(name):
                     key = getattr(event, name).scheduled_event_id
                     ends[key] += 1
                     assert self.acknowledged.setdefault(key, how) == how

@@ -100,7 +100,7 @@ class Alone(RuleBasedStateMachine):
     def attempt(self, decide: object) -> None:
         before = list(self.world.history)
         try:
-            self.world.run(decide)  # type: ignore[arg-type]
+            self.world.run(decide)
         except StatusError:
             assert self.world.history == before
 

@@ -148,7 +148,7 @@ class Alone(RuleBasedStateMachine):
         """Whether it was taken."""
         before = list(self.world.history)
         try:
-            self.world.run(decide)  # type: ignore[arg-type]
+            self.world.run(decide)
         except StatusError:
             assert self.world.history == before
             return False
@@ -185,7 +185,7 @@ class Alone(RuleBasedStateMachine):
             how
             for event in self.world.history
             for how in ENDS
-            if event.HasField(f"nexus_operation_{how}_event_attributes")  # type: ignore[arg-type]
+            if event.HasField(f"nexus_operation_{how}_event_attributes")
         ]
         assert len(ends) == (0 if self.world.execution.info.running else 1)
         if self.acknowledged:

@@ -298,7 +298,7 @@ def test_an_update_in_the_turn_that_closes_the_run(world: World) -> None:
 )
 def test_a_wrong_message_fails_the_task_and_who_waits_is_told(world: World, wrong: object, says: str) -> None:
     world.admit("one")
-    messages = wrong(taken(world).messages[0])  # type: ignore[operator]
+    messages = wrong(taken(world).messages[0])
     outcome = world.complete_task(messages=messages)
     assert outcome.error is not None
     assert says in outcome.error.message

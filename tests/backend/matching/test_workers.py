@@ -25,7 +25,7 @@ def workers(clock: FakeClock) -> Workers:
 
 
 def worker(key: str, **more: object) -> WorkerHeartbeat:
-    return WorkerHeartbeat(worker_instance_key=key, **more)  # type: ignore[arg-type]
+    return WorkerHeartbeat(worker_instance_key=key, **more)
 
 
 def keys(workers: Workers, namespace: str = "ns") -> list[str]:

@@ -211,7 +211,7 @@ def test_what_a_temporal_server_puts_around_a_failure_is_taken_off() -> None:
 )
 def test_the_older_form_with_the_state_in_a_header_field(state: str, info: str) -> None:
     failure = failed(said(424, {"message": "no"}, nexus_operation_state=state))
-    assert (failure.message, failure.HasField(info)) == ("no", True)  # type: ignore[arg-type]
+    assert (failure.message, failure.HasField(info)) == ("no", True)
     kept = failed(said(424, TEMPORAL, nexus_operation_state="failed"))
     assert kept.application_failure_info.type == "OutOfStock"
 

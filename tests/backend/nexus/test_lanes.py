@@ -49,7 +49,7 @@ class World:
             {"NEXUS_CALLS_IN_FLIGHT": AT_ONCE, "BREAKER_FAILURES": TOLERATED, "BREAKER_PAUSE": PAUSE, "BREAKERS": 2}
         )
         self.agenda = Agenda()
-        self.lanes = Lanes(self.agenda, self.clock, limits)  # type: ignore[arg-type]
+        self.lanes = Lanes(self.agenda, self.clock, limits)
         self.under_way: dict[int, asyncio.Future[Said]] = {}
         self.made: list[int] = []
 

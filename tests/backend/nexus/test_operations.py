@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
+from nexusrpc import HandlerErrorType
 from temporalio.api.common.v1 import Link, Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import ApplicationFailureInfo, CanceledFailureInfo, Failure, NexusHandlerFailureInfo
@@ -22,7 +23,7 @@ from nexuskit.backend import limits
 from nexuskit.backend.nexus import links
 from nexuskit.backend.nexus.calls import milliseconds
 from nexuskit.backend.nexus.completions import CALLBACK_TOKEN_HEADER, header
-from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.nexus.failures import handler_error
 from nexuskit.backend.nexus.operations import (
     Accepted,
     Failed,
@@ -43,14 +44,12 @@ LINKS = [links.to_nexus(EVENT), NexusLink(url="https://somewhere.else", type="th
 
 
 def sync(payload: Payload | None, **more: object) -> Response:
-    success = StartOperationResponse.Sync(payload=payload, **more)  # type: ignore[arg-type]
+    success = StartOperationResponse.Sync(payload=payload, **more)
     return Response(start_operation=StartOperationResponse(sync_success=success))
 
 
 def later(**success: object) -> Response:
-    return Response(
-        start_operation=StartOperationResponse(async_success=StartOperationResponse.Async(**success))  # type: ignore[arg-type]
-    )
+    return Response(start_operation=StartOperationResponse(async_success=StartOperationResponse.Async(**success)))
 
 
 def operation_error(state: str, failure: NexusFailure) -> Response:

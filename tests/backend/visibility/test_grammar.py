@@ -66,7 +66,7 @@ def refusal(text: str) -> str:
     ],
 )
 def test_a_filter_is_a_tree(text: str, where: object) -> None:
-    assert parse(text) == Query(where)  # type: ignore[arg-type]
+    assert parse(text) == Query(where)
 
 
 def test_a_filter_may_be_empty_or_only_group_or_sort() -> None:

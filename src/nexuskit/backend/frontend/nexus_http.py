@@ -20,7 +20,7 @@ from nexuskit.backend.frontend.nexus_http_limits import check_headers, check_lin
 from nexuskit.backend.history import queue_name
 from nexuskit.backend.nexus import operations, wire_failures
 from nexuskit.backend.nexus.calls import Handler, Target
-from nexuskit.backend.nexus.headers import REQUEST_TIMEOUT, handed_on, milliseconds
+from nexuskit.backend.nexus.headers import handed_on, milliseconds
 from nexuskit.backend.nexus.payloads import from_content, to_content
 from nexuskit.backend.times import MILLISECOND, timestamp
 from nexuskit.protocol.errors import LocalProtocolError, SerializerError
@@ -33,6 +33,7 @@ from nexuskit.protocol.handling import (
     write_started,
     write_succeeded,
 )
+from nexuskit.protocol.headers import REQUEST_TIMEOUT
 from nexuskit.protocol.links import format_link
 from nexuskit.protocol.values import HttpRequest, HttpResponse, StartRequest
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nexusrpc import HandlerErrorType
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure, ServerFailureInfo
 
@@ -14,7 +15,7 @@ from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.frontend import signals
 from nexuskit.backend.frontend.call import Call
 from nexuskit.backend.history import system_endpoint
-from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
+from nexuskit.backend.nexus.failures import handler_error
 from nexuskit.backend.nexus.operations import Answer, Refused, Succeeded, SystemCall
 
 if TYPE_CHECKING:

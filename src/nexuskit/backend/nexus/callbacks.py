@@ -27,9 +27,10 @@ from nexuskit.backend.history.workflow import Outcome
 from nexuskit.backend.nexus import http_callbacks
 from nexuskit.backend.nexus.breaker import Fault, Verdict
 from nexuskit.backend.nexus.calls import MESSAGE_SHOWN
-from nexuskit.backend.nexus.completions import OPERATION_TOKEN_HEADER, SYSTEM_CALLBACK_URL, Completion, header
+from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL, Completion, header
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.times import moment
+from nexuskit.protocol.headers import OPERATION_TOKEN
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent
@@ -122,7 +123,7 @@ class Callbacks:
             _outcome(source.execution, row, told),
             _began(source.execution, row),
             [self._link(source, row)],
-            header(target.header, OPERATION_TOKEN_HEADER),
+            header(target.header, OPERATION_TOKEN),
         )
 
     def _link(self, source: Resident, row: callback.Callback) -> Link:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from nexusrpc import HandlerErrorType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import Response
 
 from nexuskit.backend.nexus.breaker import Fault, Verdict
 from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
-from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error, retryable
-from nexuskit.backend.nexus.headers import REQUEST_TIMEOUT, SOURCE_NAMESPACE, handed_on, milliseconds
+from nexuskit.backend.nexus.failures import handler_error, retryable
+from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE, handed_on, milliseconds
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Said
 from nexuskit.backend.settings import Limits
+from nexuskit.protocol.headers import REQUEST_TIMEOUT
 
 if TYPE_CHECKING:
     from temporalio.api.nexus.v1 import Request

@@ -26,8 +26,6 @@ SYSTEM_CALLBACK_URL = "temporal://system"
 """Where completions of a worker's operations go: into this backend, by their token."""
 CALLBACK_TOKEN_HEADER = "temporal-callback-token"
 """Names the operation of the caller, in our own words."""
-OPERATION_TOKEN_HEADER = "nexus-operation-token"
-"""Names the operation at its handler (Nexus specification, "Completing an Operation")."""
 
 
 class Completion(NamedTuple):
@@ -86,7 +84,7 @@ class Completions:
         """End the operation that the token names; what the caller gains by it joins the open commit group.
 
         Args:
-            caller: what `caller` answered to the token, with no `await` since.
+            caller: what `caller` answered to the token; one that is out of date by now is refused.
             token: names the operation.
             completion: how it ended.
 

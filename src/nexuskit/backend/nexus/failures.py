@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 import json
-from enum import StrEnum
 from typing import cast
 
 from google.protobuf import json_format
+from nexusrpc import HandlerError, HandlerErrorType
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import NexusHandlerErrorRetryBehavior as RetryBehavior
 from temporalio.api.failure.v1 import (
@@ -21,7 +21,7 @@ from temporalio.api.failure.v1 import (
     NexusHandlerFailureInfo,
 )
 from temporalio.api.nexus.v1 import Failure as NexusFailure
-from temporalio.api.nexus.v1 import HandlerError
+from temporalio.api.nexus.v1 import HandlerError as NexusHandlerError
 
 from nexuskit.backend.times import SECOND
 
@@ -31,38 +31,9 @@ TEMPORAL_FAILURE = Failure.DESCRIPTOR.full_name
 """Metadata "type" of a Nexus failure that holds Temporal's in its details."""
 
 
-class HandlerErrorType(StrEnum):
-    """The handler error types of the Nexus specification ("Predefined Handler Errors")."""
-
-    BAD_REQUEST = "BAD_REQUEST"
-    UNAUTHENTICATED = "UNAUTHENTICATED"
-    UNAUTHORIZED = "UNAUTHORIZED"
-    NOT_FOUND = "NOT_FOUND"
-    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
-    CONFLICT = "CONFLICT"
-    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
-    INTERNAL = "INTERNAL"
-    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
-    UNAVAILABLE = "UNAVAILABLE"
-    UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT"
-
-
-FINAL = frozenset(
-    {
-        HandlerErrorType.BAD_REQUEST,
-        HandlerErrorType.UNAUTHENTICATED,
-        HandlerErrorType.UNAUTHORIZED,
-        HandlerErrorType.NOT_FOUND,
-        HandlerErrorType.CONFLICT,
-        HandlerErrorType.NOT_IMPLEMENTED,
-    }
-)
-"""Types that asking again cannot help; any other, also one we do not know, is asked again."""
-
-
 def handler_error(kind: HandlerErrorType, message: str) -> Failure:
     """A handler error of ours."""
-    return Failure(message=message, nexus_handler_failure_info=NexusHandlerFailureInfo(type=kind))
+    return Failure(message=message, nexus_handler_failure_info=NexusHandlerFailureInfo(type=kind.value))
 
 
 def no_worker(queue: str, namespace: str) -> Failure:
@@ -113,7 +84,9 @@ def retryable(failure: Failure) -> bool:
         return True
     if info.retry_behavior == RetryBehavior.NEXUS_HANDLER_ERROR_RETRY_BEHAVIOR_NON_RETRYABLE:
         return False
-    return info.type not in FINAL
+    # One that nobody knows is asked again.
+    kind = HandlerErrorType.__members__.get(info.type, HandlerErrorType.UNKNOWN)
+    return HandlerError("", type=kind).retryable
 
 
 def set_state(failure: Failure, *, canceled: bool) -> None:
@@ -125,7 +98,7 @@ def set_state(failure: Failure, *, canceled: bool) -> None:
         failure.application_failure_info.non_retryable = True
 
 
-def from_handler_error(error: HandlerError) -> Failure:
+def from_handler_error(error: NexusHandlerError) -> Failure:
     """A handler error in the older form."""
     cause = from_nexus(error.failure) if error.HasField("failure") else None
     return Failure(

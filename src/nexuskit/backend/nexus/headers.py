@@ -10,11 +10,6 @@ from nexuskit.backend.times import MILLISECOND
 SOURCE_NAMESPACE = "temporal-source-namespace"
 """The caller's namespace, said by the server and by nobody else."""
 
-REQUEST_TIMEOUT = "request-timeout"
-"""How long the caller waits for the answer to this request."""
-OPERATION_TIMEOUT = "operation-timeout"
-"""How long the caller waits for the operation to complete."""
-
 _OURS = RESERVED_HEADERS | frozenset(
     {
         SOURCE_NAMESPACE,

@@ -18,7 +18,7 @@ from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.history.activity_failures import truncated
 from nexuskit.backend.nexus import links, wire_failures
-from nexuskit.backend.nexus.completions import OPERATION_TOKEN_HEADER, header, is_canceled, told_of
+from nexuskit.backend.nexus.completions import header, is_canceled, told_of
 from nexuskit.backend.nexus.http_calls import USER_AGENT
 from nexuskit.backend.nexus.outward import NoRoomError
 from nexuskit.backend.nexus.payloads import to_content
@@ -31,7 +31,7 @@ from nexuskit.protocol.errors import (
     ProtocolError,
     ResponseTooLargeError,
 )
-from nexuskit.protocol.headers import check_callback_headers, check_token, is_reserved
+from nexuskit.protocol.headers import OPERATION_TOKEN, check_callback_headers, check_token, is_reserved
 from nexuskit.protocol.values import Callback, Completion
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def check(outward: Outward, target: CallbackProto.Nexus) -> None:
         raise invalid_argument(f"invalid url: url does not match any configured callback address: {error}") from None
     try:
         check_callback_headers(_own(target.header))
-        if token := header(target.header, OPERATION_TOKEN_HEADER):
+        if token := header(target.header, OPERATION_TOKEN):
             check_token(token)
     except LocalProtocolError as error:
         raise invalid_argument(f"invalid header: {error}") from None

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import nexusrpc
-from nexusrpc import HandlerError, OperationError, OperationErrorState
+from nexusrpc import HandlerError, HandlerErrorType, OperationError, OperationErrorState
 from temporalio.api.enums.v1 import NexusHandlerErrorRetryBehavior as RetryBehavior
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.nexus.v1 import CancelOperationResponse, Request, Response, StartOperationResponse
@@ -26,7 +26,7 @@ from temporalio.api.nexus.v1 import Link as NexusLink
 import nexuskit
 from nexuskit.backend.nexus import wire_failures
 from nexuskit.backend.nexus.calls import Handler, Reply
-from nexuskit.backend.nexus.failures import HandlerErrorType, call_error, handler_error, set_state
+from nexuskit.backend.nexus.failures import call_error, handler_error, set_state
 from nexuskit.backend.nexus.outward import NoRoomError
 from nexuskit.backend.nexus.payloads import from_content, to_content
 from nexuskit.protocol import headers as names

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from nexusrpc import HandlerErrorType
 from temporalio.api.common.v1 import Link, Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
@@ -22,11 +23,12 @@ from nexuskit.backend.history.state import OPERATION
 from nexuskit.backend.history.system_endpoint import SYSTEM_ENDPOINT
 from nexuskit.backend.nexus import failures, links
 from nexuskit.backend.nexus.calls import Calls, Handler, Reply, Target, said
-from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
-from nexuskit.backend.nexus.headers import OPERATION_TIMEOUT, milliseconds
+from nexuskit.backend.nexus.failures import handler_error
+from nexuskit.backend.nexus.headers import milliseconds
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import timestamp
+from nexuskit.protocol.headers import OPERATION_TIMEOUT
 
 if TYPE_CHECKING:
     from temporalio.api.history.v1 import HistoryEvent

@@ -11,12 +11,15 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from nexusrpc import HandlerErrorType
+
 from nexuskit.backend.errors import invalid_argument, not_found
 from nexuskit.backend.history.state import Destination
-from nexuskit.backend.nexus.failures import HandlerErrorType, handler_error
-from nexuskit.backend.nexus.headers import OPERATION_TIMEOUT, REQUEST_TIMEOUT, milliseconds
+from nexuskit.backend.nexus.failures import handler_error
+from nexuskit.backend.nexus.headers import milliseconds
 from nexuskit.backend.times import MILLISECOND
 from nexuskit.protocol.errors import RemoteProtocolError
+from nexuskit.protocol.headers import OPERATION_TIMEOUT, REQUEST_TIMEOUT
 from nexuskit.protocol.times import parse_duration
 
 if TYPE_CHECKING:
