@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import random
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc.aio
 import httpx
@@ -14,6 +17,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from tests.support.backend_process import BackendProcess
 from tests.support.loop_guard import LoopGuard
 from tests.support.raw import Namespace, wait_until_callable
 from tests.support.samples import ACTIVITIES, WORKFLOWS, PaymentsHandler
@@ -21,6 +25,10 @@ from tests.support.servers import Server, serve, why_not
 
 CALLERS = "orders"
 HANDLERS = "payments"
+
+ROUNDS = int(os.environ.get("NEXUSKIT_CRASH_ROUNDS", "1"))
+SEED = int(os.environ.get("NEXUSKIT_CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
+"""How often each crash test is run, and what its random moments come from; see `test_crash`."""
 
 _session = uuid.uuid4().hex[:6]
 """A real server may outlive the session, and so may what the tests made there."""
@@ -171,3 +179,17 @@ async def loop_guard() -> AsyncIterator[LoopGuard]:
     """Fails the test if anything blocks the event loop meanwhile."""
     async with LoopGuard() as guard:
         yield guard
+
+
+@pytest.fixture(params=range(ROUNDS), ids="round {}".format)
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """The random moments of this round."""
+    print(f"to repeat: NEXUSKIT_CRASH_SEED={SEED} NEXUSKIT_CRASH_ROUNDS={request.param + 1}")
+    return random.Random(SEED + request.param)
+
+
+@pytest.fixture
+async def backend(dice: random.Random, tmp_path: Path) -> AsyncIterator[BackendProcess]:
+    """A backend of this test and round alone."""
+    async with BackendProcess(tmp_path / "nexus.db", [CALLERS, HANDLERS]) as process:
+        yield process

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -54,26 +52,10 @@ from tests.support.values import (
     sync_result,
 )
 
-ROUNDS = int(os.environ.get("NEXUSKIT_CRASH_ROUNDS", "1"))
-SEED = int(os.environ.get("NEXUSKIT_CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
 CALLERS, HANDLERS = "orders", "payments"
 ENDPOINT = "payments"
 ORDERS = 20
 """Enough that some are at every step when the backend dies."""
-
-
-@pytest.fixture(params=range(ROUNDS), ids="round {}".format)
-def dice(request: pytest.FixtureRequest) -> random.Random:
-    """The random moments of this round."""
-    print(f"to repeat: NEXUSKIT_CRASH_SEED={SEED} NEXUSKIT_CRASH_ROUNDS={request.param + 1}")
-    return random.Random(SEED + request.param)
-
-
-@pytest.fixture
-async def backend(dice: random.Random, tmp_path: Path) -> AsyncIterator[BackendProcess]:
-    """A backend of this test and round alone."""
-    async with BackendProcess(tmp_path / "nexus.db", [CALLERS, HANDLERS]) as process:
-        yield process
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,8 @@ from temporalio.api.workflowservice.v1 import PollWorkflowTaskQueueResponse
 
 from tests.backend.test_crash import (
     Raw,
-    backend,  # noqa: F401, a fixture
     check_counts,
     connected,
-    dice,  # noqa: F401, a fixture
 )
 from tests.support.backend_process import BackendProcess
 from tests.support.raw import Namespace
@@ -93,7 +91,7 @@ def completing(
     return lambda raw, name: raw.orders.complete_workflow_task(tasks[name], *commands(name))
 
 
-async def test_children_start_and_are_reported_once(backend: BackendProcess, dice: random.Random) -> None:  # noqa: F811
+async def test_children_start_and_are_reported_once(backend: BackendProcess, dice: random.Random) -> None:
     parents = await start_all(backend, "parent", PARENTS)
     await interrupted(backend, dice, completing(parents, lambda name: [start_child(f"child-{name}", CHILDREN)]))
     async with connected(backend) as raw:
@@ -122,7 +120,7 @@ async def test_children_start_and_are_reported_once(backend: BackendProcess, dic
             assert [event.event_id for event in history] == list(range(1, len(history) + 1))
 
 
-async def test_children_end_with_their_parents_once(backend: BackendProcess, dice: random.Random) -> None:  # noqa: F811
+async def test_children_end_with_their_parents_once(backend: BackendProcess, dice: random.Random) -> None:
     parents = await start_all(backend, "parent", PARENTS)
     policies = [
         ParentClosePolicy.PARENT_CLOSE_POLICY_TERMINATE,
@@ -151,7 +149,7 @@ async def test_children_end_with_their_parents_once(backend: BackendProcess, dic
                 assert event_names(await raw.orders.history(f"child-{name}"))[2:] == []
 
 
-async def test_signals_and_cancel_requests_arrive_once(backend: BackendProcess, dice: random.Random) -> None:  # noqa: F811
+async def test_signals_and_cancel_requests_arrive_once(backend: BackendProcess, dice: random.Random) -> None:
     senders = await start_all(backend, "sender", PARENTS)
     await start_all(backend, "target", CHILDREN)
     await interrupted(
@@ -182,7 +180,7 @@ async def test_signals_and_cancel_requests_arrive_once(backend: BackendProcess, 
             )
 
 
-async def test_a_chain_is_neither_broken_nor_doubled(backend: BackendProcess, dice: random.Random) -> None:  # noqa: F811
+async def test_a_chain_is_neither_broken_nor_doubled(backend: BackendProcess, dice: random.Random) -> None:
     tasks = await start_all(backend, "order", PARENTS)
     await interrupted(backend, dice, completing(tasks, lambda name: [continue_as_new()]))
     async with connected(backend) as raw:

@@ -23,7 +23,6 @@ from tests.backend.test_crash import (
     ENDPOINT,
     HANDLERS,
     connected,
-    dice,  # noqa: F401, a fixture
     restart,
 )
 from tests.support.backend_process import BackendProcess
@@ -66,7 +65,7 @@ BY_HTTP = "payments-by-http"
 
 
 @pytest.fixture
-async def backend(dice: random.Random, tmp_path: Path) -> AsyncIterator[BackendProcess]:  # noqa: F811
+async def backend(dice: random.Random, tmp_path: Path) -> AsyncIterator[BackendProcess]:
     """A backend of this test and round alone, whose requests may go to this machine."""
     config = tmp_path / "nexus.toml"
     config.write_text('[outbound]\nallow = ["http://127.0.0.1:*"]\n', encoding="utf-8")
@@ -79,7 +78,7 @@ async def backend(dice: random.Random, tmp_path: Path) -> AsyncIterator[BackendP
 @pytest.mark.parametrize("endpoint", [ENDPOINT, BY_HTTP], ids=["by task queue", "by HTTP"])
 async def test_each_of_200_operations_has_one_outcome_however_often_the_backend_dies(
     backend: BackendProcess,
-    dice: random.Random,  # noqa: F811
+    dice: random.Random,
     endpoint: str,
 ) -> None:
     async with connected(backend) as raw:
@@ -122,7 +121,7 @@ async def test_each_of_200_operations_has_one_outcome_however_often_the_backend_
 @pytest.mark.timeout(180)
 async def test_each_operation_that_stands_alone_has_one_outcome_however_often_the_backend_dies(
     backend: BackendProcess,
-    dice: random.Random,  # noqa: F811
+    dice: random.Random,
 ) -> None:
     async with connected(backend) as raw:
         await raw.payments.create_endpoint(ENDPOINT, HANDLERS)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from nexuskit.backend.history.state import Execution
     from nexuskit.backend.history.transaction import Transaction
+    from nexuskit.backend.settings import Limits
 
 
 class NexusOperation(Row, frozen=True, omit_defaults=True):
@@ -103,6 +104,14 @@ def deadlines(row: NexusOperation) -> list[tuple[int, int]]:
         start = row.scheduled_time + row.schedule_to_start if row.schedule_to_start else 0
         ends.append((start, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START))
     return ends
+
+
+def attempt_until(row: NexusOperation, now: int, limits: Limits) -> tuple[int, int | None]:
+    """Until when an attempt that begins now may last, and the `TimeoutType` that leaves it too little time, if any."""
+    ends = [(end, kind) for end, kind in deadlines(row) if end]
+    until = min([now + limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
+    too_short = bool(ends) and until - now < limits.NEXUS_REQUEST_TIMEOUT_MIN
+    return until, min(ends)[1] if too_short else None
 
 
 class AttemptFailed(Record, frozen=True):

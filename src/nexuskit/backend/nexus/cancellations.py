@@ -11,7 +11,7 @@ from temporalio.api.nexus.v1 import CancelOperationRequest, Request, Response
 from nexuskit.backend.history import activity_failures, nexus_cancellation
 from nexuskit.backend.history.causes import cut_causes
 from nexuskit.backend.history.nexus_cancellation import NexusCancellation
-from nexuskit.backend.history.nexus_operation import NexusOperation, deadlines, polled_queue
+from nexuskit.backend.history.nexus_operation import NexusOperation, attempt_until, polled_queue
 from nexuskit.backend.nexus import failures
 from nexuskit.backend.nexus.calls import Calls, Handler, Target, said
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Lanes, Place, Said
@@ -48,11 +48,8 @@ class Cancellations:
         if operation is None:
             return NOTHING_SAID
         now = self._engine.clock.now()
-        ends = [(end, kind) for end, kind in deadlines(operation) if end]
-        until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
-        target = self._calls.target(operation.endpoint_id)
-        if ends and until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
-            target = out_of_time(min(ends)[1])
+        until, too_short = attempt_until(operation, now, self._engine.limits)
+        target = self._calls.target(operation.endpoint_id) if too_short is None else out_of_time(too_short)
         if isinstance(target, Failure):
             failure = target
             self._engine.run(resident, lambda tx: self._fail(tx, waiting, failure))

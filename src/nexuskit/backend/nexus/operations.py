@@ -119,10 +119,9 @@ class Operations:
         if row is None:
             return NOTHING_SAID
         now = self._engine.clock.now()
-        ends = [(end, kind) for end, kind in nexus_operation.deadlines(row) if end]
-        until = min([now + self._engine.limits.NEXUS_REQUEST_TIMEOUT, *(end for end, _ in ends)])
-        if ends and until - now < self._engine.limits.NEXUS_REQUEST_TIMEOUT_MIN:
-            kind = min(ends)[1]
+        until, too_short = nexus_operation.attempt_until(row, now, self._engine.limits)
+        if too_short is not None:
+            kind = too_short
             self._engine.run(resident, lambda tx: self._out_of_time(tx, waiting, kind))
             return NOTHING_SAID
         if row.endpoint == SYSTEM_ENDPOINT:
