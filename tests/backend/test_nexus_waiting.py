@@ -21,6 +21,7 @@ from nexuskit.backend.clock import Alarm, Clock, RealClock
 from nexuskit.backend.server import running
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import HOUR, MILLISECOND
+from nexuskit.identity.uris import instance_uri
 from tests.support.operation import Operation
 from tests.support.raw import IDENTITY, Namespace, endpoint_spec
 from tests.support.values import (
@@ -210,6 +211,18 @@ async def blocked(teams: Teams, workflow_id: str) -> PendingNexusOperationInfo:
             for pending in await teams.pending(workflow_id):
                 if pending.state == State.PENDING_NEXUS_OPERATION_STATE_BLOCKED:
                     return pending
+
+
+async def test_a_breaker_is_the_endpoints_however_a_call_names_it() -> None:
+    async with backend(NEXUS_RETRY_INTERVAL=MILLISECOND) as teams:
+        made = await teams.payments.create_endpoint(ENDPOINT, QUEUE)
+        await teams.call("by-name", operations=6)
+        await refuse(teams, 6)
+        await blocked(teams, "by-name")
+        await teams.orders.start("by-uri", "by-uri")
+        await teams.orders.run_workflow_task("by-uri", schedule_operation(instance_uri(made.id)))
+        pending = await blocked(teams, "by-uri")
+        assert repr(instance_uri(made.id)) in pending.blocked_reason
 
 
 async def test_a_blocked_operation_says_why_and_whose_failures_it_were() -> None:

@@ -355,7 +355,7 @@ def _described(services: Services, execution: Execution, scheduled: HistoryEvent
     visible(shown.search_attributes, services.namespaces.get_by_id(info.namespace_id).search_attributes)
     cancellation = execution.of(NexusCancellation).get(SCHEDULED_ID)
     if cancellation is not None:
-        fields = cancellation_fields(execution, cancellation, row.endpoint, services.lanes, now)
+        fields = cancellation_fields(execution, cancellation, row, services.lanes, now)
         fields["reason"] = about.cancel.reason if about.cancel else ""
         if fields["state"] in _UNDER_WAY:
             fields["attempt"] += 1

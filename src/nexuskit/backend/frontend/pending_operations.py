@@ -31,7 +31,7 @@ def shown(execution: Execution, lanes: Lanes, now: int) -> list[PendingNexusOper
         info = _operation(execution, row, lanes, now)
         cancellation = cancellations.get(key)
         if cancellation is not None:
-            fields = cancellation_fields(execution, cancellation, row.endpoint, lanes, now)
+            fields = cancellation_fields(execution, cancellation, row, lanes, now)
             info.cancellation_info.CopyFrom(NexusOperationCancellationInfo(**fields))
         infos.append(info)
     return infos
@@ -58,7 +58,7 @@ def standing(execution: Execution, row: NexusOperation, lanes: Lanes, now: int) 
         return Standing(states.PENDING_NEXUS_OPERATION_STATE_STARTED)
     if row.ready > now and not lanes.holds(Waiting(execution.id, row.kind, row.scheduled_id, row.attempt)):
         return Standing(states.PENDING_NEXUS_OPERATION_STATE_BACKING_OFF, row.ready)
-    blocked = lanes.blocked(Place(row.kind, execution.info.namespace_id, row.endpoint))
+    blocked = lanes.blocked(Place(row.kind, execution.info.namespace_id, row.endpoint_id), row.endpoint)
     return Standing(_BLOCKED if blocked else states.PENDING_NEXUS_OPERATION_STATE_SCHEDULED, blocked=blocked)
 
 
@@ -87,7 +87,7 @@ def _operation(execution: Execution, row: NexusOperation, lanes: Lanes, now: int
 
 
 def cancellation_fields(
-    execution: Execution, row: NexusCancellation, endpoint: str, lanes: Lanes, now: int
+    execution: Execution, row: NexusCancellation, operation: NexusOperation, lanes: Lanes, now: int
 ) -> dict[str, Any]:
     """What is told of a cancellation, in whatever message: its fields have the same names there."""
     fields: dict[str, Any] = {
@@ -102,6 +102,6 @@ def cancellation_fields(
     waiting = Waiting(execution.id, row.kind, row.scheduled_id, row.attempt)
     if row.state == State.BACKING_OFF and row.ready > now and not lanes.holds(waiting):
         return fields | {"next_attempt_schedule_time": timestamp(row.ready)}
-    blocked = lanes.blocked(Place(row.kind, execution.info.namespace_id, endpoint))
+    blocked = lanes.blocked(Place(row.kind, execution.info.namespace_id, operation.endpoint_id), operation.endpoint)
     scheduled = NexusOperationCancellationState.NEXUS_OPERATION_CANCELLATION_STATE_SCHEDULED
     return fields | {"blocked_reason": blocked, "state": _CANCELLATION_BLOCKED if blocked else scheduled}

@@ -38,7 +38,7 @@ class Cancellations:
         resident = await self._engine.get(waiting.execution)
         operation = self._operation(resident, waiting)
         if operation is not None:
-            place = Place(NexusCancellation.kind, resident.execution.info.namespace_id, operation.endpoint)
+            place = Place(NexusCancellation.kind, resident.execution.info.namespace_id, operation.endpoint_id)
             self._lanes.enter(place, waiting, self._attempt)
 
     async def _attempt(self, waiting: Waiting) -> Said:

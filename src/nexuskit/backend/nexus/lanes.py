@@ -27,7 +27,7 @@ class Place(NamedTuple):
     Attributes:
         kind: of the rows whose calls they are: starts, cancellations and callbacks do not get in each other's way.
         namespace_id: the caller's.
-        destination: an endpoint's name, a callback's URL.
+        destination: an endpoint's id, however the caller names it; scheme, host and port of a callback's URL.
     """
 
     kind: str
@@ -94,8 +94,13 @@ class Lanes:
         """Whether a row's call is in line or under way."""
         return waiting in self._known
 
-    def blocked(self, place: Place) -> str:
-        """Why calls of this lane are not made just now; empty if they are."""
+    def blocked(self, place: Place, shown: str = "") -> str:
+        """Why calls of this lane are not made just now; empty if they are.
+
+        Args:
+            place: which lane.
+            shown: what its destination is called, if not as in its place.
+        """
         lane = self._lanes.get(place)
         if lane is None or lane.breaker.closed:
             return ""
@@ -104,8 +109,8 @@ class Lanes:
         until = timestamp(breaker.open_until)
         when = until.ToJsonString() if until is not None else "now"
         return (
-            f"The circuit breaker is open. {place.destination!r} was unwell {breaker.failures} times in a row, for"
-            f" {', '.join(whose)}; the last time: {breaker.faults[-1].why}. One call is tried at {when},"
+            f"The circuit breaker is open. {(shown or place.destination)!r} was unwell {breaker.failures} times in a row,"
+            f" for {', '.join(whose)}; the last time: {breaker.faults[-1].why}. One call is tried at {when},"
             f" {self._limits.BREAKER_PAUSE // SECOND} s after the last failure; when it comes through, all are made."
         )
 

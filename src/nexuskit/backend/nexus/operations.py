@@ -109,7 +109,7 @@ class Operations:
         resident = await self._engine.get(waiting.execution)
         row = nexus_operation.attempted(resident.execution, int(waiting.key), waiting.stamp)
         if row is not None:
-            place = Place(NexusOperation.kind, resident.execution.info.namespace_id, row.endpoint)
+            place = Place(NexusOperation.kind, resident.execution.info.namespace_id, row.endpoint_id)
             self._lanes.enter(place, waiting, self._attempt)
 
     async def _attempt(self, waiting: Waiting) -> Said:
