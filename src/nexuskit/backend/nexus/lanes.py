@@ -109,7 +109,7 @@ class Lanes:
         until = timestamp(breaker.open_until)
         when = until.ToJsonString() if until is not None else "now"
         return (
-            f"The circuit breaker is open. {(shown or place.destination)!r} was unwell {breaker.failures} times in a row,"
+            f"The circuit breaker is open. {shown or place.destination!r} was unwell {breaker.failures} times in a row,"
             f" for {', '.join(whose)}; the last time: {breaker.faults[-1].why}. One call is tried at {when},"
             f" {self._limits.BREAKER_PAUSE // SECOND} s after the last failure; when it comes through, all are made."
         )
