@@ -54,8 +54,8 @@ def test_numbers_sizes_times_and_factors() -> None:
 
 
 def test_limits_of_grpc_fit_into_its_numbers() -> None:
-    assert configured({"limits": {"grpc_calls_waiting": 5}}).limits.GRPC_CALLS_WAITING == 5
-    assert "more than anybody has" not in refused({"limits": {"grpc_calls_waiting": "5 s"}})
+    assert configured({"limits": {"grpc_calls_at_once": 5}}).limits.GRPC_CALLS_AT_ONCE == 5
+    assert "more than anybody has" not in refused({"limits": {"grpc_calls_at_once": "5 s"}})
     assert "no more than anybody has" in refused({"limits": {"grpc_message_size": 2**31}})
 
 

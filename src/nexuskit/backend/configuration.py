@@ -86,7 +86,7 @@ OUTBOUND: Mapping[str, str] = MappingProxyType(
 SECTIONS = ("limits", "outbound")
 COUNTS = frozenset({"ENDPOINT_PAGE_SIZE", "ENDPOINT_PAGE_SIZE_MAX", "NAMESPACE_PAGE_SIZE", "WORKER_PAGE_SIZE"})
 """Called sizes, and no bytes."""
-LARGE_NUMBERS = frozenset({"GRPC_CALLS_WAITING", "LIST_WORK", "LIST_WORK_FIRST"})
+LARGE_NUMBERS = frozenset({"LIST_WORK", "LIST_WORK_FIRST"})
 """As large and as round as times are, and none."""
 ORDERED = (
     ("ENDPOINT_PAGE_SIZE", "ENDPOINT_PAGE_SIZE_MAX"),

@@ -18,9 +18,11 @@ ID_LENGTH = 1_000
 """Bytes of an id or name (UTF-8); Temporal's `limit.maxIDLength`."""
 GRPC_MESSAGE_SIZE = 4 * 1024 * 1024
 """One gRPC message that comes in; gRPC's and Temporal's default. What goes out is as large as what it is made of."""
-GRPC_CALLS_WAITING = 1_000_000
-"""Calls that gRPC has taken and the backend has not looked at yet; beyond, gRPC answers CANCELLED, which no SDK tries
-again. In effect never: who calls waits for his turn, or for his deadline, as at Temporal's server.
+GRPC_METADATA_SIZE = 64 * 1024
+"""A call's header fields, each with the 32 bytes that HTTP/2 adds (RFC 9113, section 6.5.2)."""
+GRPC_CALLS_AT_ONCE = 100_000
+"""Calls of one connection that are not answered. Beyond, clients keep them until there is room; long polls count, so
+that a small number would let polls keep back the calls that they wait for.
 """
 FAILURE_SIZE = 4 * 1024
 """An activity's kept last failure is cut to this; Temporal's `limit.mutableStateActivityFailureSize.error`."""

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     import os
     from typing import Any
 
-    import grpc.aio
     from temporalio.client import Client
 
+    from nexuskit.backend.rpc.server import Server as GrpcServer
     from nexuskit.protocol.outbound import Resolver
 
 
@@ -76,7 +76,7 @@ class Backend:
     def __init__(
         self,
         services: Services,
-        grpc_server: grpc.aio.Server,
+        grpc_server: GrpcServer,
         http_server: HttpServer,
         host: str,
         port: int,
@@ -176,7 +176,7 @@ async def start(
     engine = Engine(database, clock, draw, limits)
     try:
         # First, because calls that go out as soon as the rows are read say where to call back.
-        listener = bind(host, http_port)
+        listener = bind(host, http_port, "HTTP")
         try:
             base = _url(_reachable(host), listener.getsockname()[1])
             outward = await Outward.open(outbound or Outbound(), base, limits, resolver)
@@ -184,7 +184,13 @@ async def start(
             for name in (DEFAULT_NAMESPACE, *namespaces):
                 await _add_namespace(services, name)
             shown = MEMORY if database.directory else str(Path(database.path))
-            grpc_server, bound = await start_grpc(services, host, port)
+            grpc_listener = bind(host, port, "gRPC")
+            try:
+                bound = grpc_listener.getsockname()[1]
+                grpc_server = await start_grpc(services, grpc_listener)
+            except BaseException:
+                grpc_listener.close()
+                raise
         except BaseException:
             listener.close()
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Coroutine
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, TypeVar
@@ -12,12 +11,6 @@ import typer
 from nexuskit import __version__
 
 T = TypeVar("T")
-
-GRPC_EXPERIMENTS = "-event_engine_listener"
-"""What gRPC is told about its experiments, unless the user tells it something: that its server polls its sockets by
-itself. The newer way hands each event from one thread to another and costs a tenth of every call. It is read once, so
-it is set before anything imports gRPC.
-"""
 
 app = typer.Typer(
     name="nexus",
@@ -79,7 +72,6 @@ def demo(
     Starts a backend on free ports and a temporary database, two workers, and places an order that is paid and one
     that is declined. Exit code 0 only if every step gave what it should.
     """
-    _quiet_grpc()
     from nexuskit.demo.run import quiet_runtime, run
 
     quiet_runtime()
@@ -122,20 +114,10 @@ def serve(
     ] = LogLevel.INFO,
 ) -> None:
     """Run the backend alone, until SIGINT or SIGTERM."""
-    _quiet_grpc()
-    os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
     from nexuskit.cli.serve import configure_logging, run_backend
 
     configure_logging(log_level.value)
     _run(run_backend(db=db, host=host, port=port, http_port=http_port, namespaces=namespace or [], config=config))
-
-
-def _quiet_grpc() -> None:
-    """Keep gRPC's own log, in a form of its own, from standard error: what it has to say comes as an error too.
-
-    It reads the variable when it is first imported.
-    """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -121,8 +121,8 @@ class HttpServer:
         return JSONResponse(body, status_code=503 if store.last_error else 200)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
+def bind(host: str, port: int, what: str) -> socket.socket:
+    """A socket that listens there, for `what`.
 
     Raises:
         StartError: the address or the port cannot be used.
@@ -131,7 +131,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, number)
     except OSError as error:
-        raise StartError(f"The HTTP address {host}:{port} cannot be used: {error.strerror or error}.") from error
+        raise StartError(f"The {what} address {host}:{port} cannot be used: {error.strerror or error}.") from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
@@ -139,5 +139,5 @@ def bind(host: str, port: int) -> socket.socket:
         bound.setblocking(False)  # noqa: FBT003, the standard library takes it no other way
     except OSError as error:
         bound.close()
-        raise StartError(f"The HTTP port {host}:{port} cannot be used: {error.strerror or error}.") from error
+        raise StartError(f"The {what} port {host}:{port} cannot be used: {error.strerror or error}.") from error
     return bound
