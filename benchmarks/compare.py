@@ -51,7 +51,9 @@ async def load(address: str, pid: int | None, options: Sequence[str]) -> Results
 async def embedded(options: Sequence[str]) -> tuple[Results, float, float]:
     """Ours on a new file: the results, the seconds of a cold start, and the memory while idle."""
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
-        backend = BackendProcess(Path(folder) / "nexus.db", ["default"])
+        # As pip installs it: with its bytecode. A checkout may stand where none is written.
+        bytecode = {"PYTHONPYCACHEPREFIX": f"{folder}/bytecode", "PYTHONDONTWRITEBYTECODE": ""}
+        backend = BackendProcess(Path(folder) / "nexus.db", ["default"], environment=bytecode)
         async with backend:
             backend.stop()
             # The first start made the file and filled the disk's caches; a cold start is one on what is there.

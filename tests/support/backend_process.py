@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +34,13 @@ class BackendProcess:
         http_url: URL of its HTTP interface, the same for every start.
     """
 
-    def __init__(self, database: Path, namespaces: Sequence[str], config: Path | None = None) -> None:
+    def __init__(
+        self,
+        database: Path,
+        namespaces: Sequence[str],
+        config: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         port, http_port = free_ports(2)
         self.address = f"127.0.0.1:{port}"
         self.http_url = f"http://127.0.0.1:{http_port}"
@@ -45,6 +51,8 @@ class BackendProcess:
             self._command += ["--namespace", namespace]
         if config is not None:
             self._command += ["--config", str(config)]
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self._environment |= environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     async def __aenter__(self) -> BackendProcess:
@@ -78,7 +86,7 @@ class BackendProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env=self._environment,
             )
         while True:
             # A channel of its own for each try: one that was refused would wait a second before it tries again.

@@ -9,9 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, PlainTextResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nexuskit.backend.errors import StartError
@@ -22,13 +20,15 @@ from nexuskit.backend.times import SECOND
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from starlette.requests import Request
     from starlette.responses import Response
     from uvicorn.server import ServerState
 
     from nexuskit.backend.services import Services
     from nexuskit.protocol.serving import Receive, Scope, Send
 
+
+WATCHING = ("GET", "HEAD")
+"""Methods that `/health` answers."""
 
 _wire = logging.getLogger("nexuskit.backend.frontend.http")
 
@@ -73,7 +73,6 @@ class HttpServer:
         self._socket = listener
         self.port: int = listener.getsockname()[1]
         self._doors = HttpDoors(services)
-        self._watched = Starlette(routes=[Route("/health", self._health)])
         self._server = _Server(
             uvicorn.Config(
                 self._serve,
@@ -105,11 +104,15 @@ class HttpServer:
         self._socket.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Starlette looks for routes in a path that is decoded, where a slash in a name is no other than those between.
-        app = self._watched if scope["path"] == "/health" and not framed_twice(scope) else self._doors
-        await app(scope, receive, send)
+        if scope["path"] != "/health" or framed_twice(scope):
+            await self._doors(scope, receive, send)
+        elif scope["method"] in WATCHING:
+            await self._health()(scope, receive, send)
+        else:
+            refused = PlainTextResponse("Method Not Allowed", status_code=405, headers={"allow": ", ".join(WATCHING)})
+            await refused(scope, receive, send)
 
-    async def _health(self, _: Request) -> Response:
+    def _health(self) -> Response:
         store = self._services.engine.store
         uptime = (self._services.clock.now() - self._services.started) / SECOND
         body = {

@@ -14,8 +14,6 @@ from functools import partial
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import CroniterError, croniter
-
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.times import HOUR, MICROSECOND, MILLISECOND, MINUTE, SECOND
 
@@ -53,6 +51,10 @@ Next = Callable[[int, int], int]
 """From a moment (ns) to the first one after it that the schedule names, and that is not before another moment (ns)."""
 
 
+class _NoMoment(Exception):
+    """A schedule names no moment to come."""
+
+
 def check(schedule: str, now: int) -> None:
     """The schedule can be read, and names a moment to come.
 
@@ -67,7 +69,7 @@ def check(schedule: str, now: int) -> None:
         )
     try:
         following(now, now)
-    except CroniterError:
+    except _NoMoment:
         message = "invalid CronSchedule, no time can be found to satisfy the schedule"
         raise invalid_argument(f"{message}: {schedule[:100]!r}") from None
 
@@ -88,7 +90,7 @@ def pause(schedule: str, last: int, now: int) -> int | None:
         return None
     try:
         moment = last if now < last else following(last, now)
-    except CroniterError:
+    except _NoMoment:
         return None
     return -(-(moment - now) // SECOND) * SECOND
 
@@ -106,6 +108,9 @@ def _parse(schedule: str) -> Next | None:
     if schedule.startswith("@every "):
         every = _span(schedule.removeprefix("@every "))
         return None if every is None else partial(_constant, max(every // SECOND, 1) * SECOND)
+    # Here and not above: most backends see no schedule, and all would wait for the import when they start.
+    from croniter import CroniterError, croniter
+
     if schedule not in _NAMES:
         schedule = _plain(schedule)
     if not schedule or not croniter.is_valid(schedule):
@@ -113,7 +118,10 @@ def _parse(schedule: str) -> Next | None:
 
     def following(moment: int, not_before: int) -> int:
         start = datetime.fromtimestamp(max(moment, not_before - 1) // SECOND, tz=zone or UTC)
-        found: datetime = croniter(schedule, start).get_next(datetime)
+        try:
+            found: datetime = croniter(schedule, start).get_next(datetime)
+        except CroniterError:
+            raise _NoMoment from None
         return int(found.timestamp()) * SECOND
 
     return following
