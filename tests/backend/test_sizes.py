@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 from temporalio.api.activity.v1 import ActivityOptions
 from temporalio.api.common.v1 import ActivityType, Link, Payload, Payloads
-from temporalio.api.enums.v1 import ActivityExecutionStatus, NexusOperationExecutionStatus
+from temporalio.api.enums.v1 import ActivityExecutionStatus, NexusOperationExecutionStatus, ParentClosePolicy
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import StartActivityExecutionRequest, StartNexusOperationExecutionRequest
 
-from nexuskit.backend import limits
+from nexuskit.backend import limits, transfers
 from nexuskit.backend.engine import Resident
 from nexuskit.backend.errors import Code, StatusError
 from nexuskit.backend.history import activity, activity_options, signal, standalone, standalone_operation
 from nexuskit.backend.history.state import ACTIVITY, OPERATION, Execution, Info
 from nexuskit.backend.settings import DEFAULTS
 from tests.support.engine import NAMESPACE, QUEUE, Orders, orders
-from tests.support.world import schedule_activity, start_timer
+from tests.support.world import schedule_activity, start_child, start_timer
 
 
 @pytest.fixture
@@ -108,6 +108,32 @@ async def test_the_size_of_what_is_pending_is_the_same_after_it_was_read_from_di
     read = await backend.engine.store.reader.execution(resident.execution.id)
     assert read is not None
     assert read.size() == resident.execution.size() > 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "last"),
+    [
+        (ParentClosePolicy.PARENT_CLOSE_POLICY_TERMINATE, "workflow_execution_terminated"),
+        (ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL, "workflow_execution_cancel_requested"),
+        (ParentClosePolicy.PARENT_CLOSE_POLICY_ABANDON, "workflow_task_scheduled"),
+    ],
+)
+async def test_a_parent_that_outgrows_a_limit_by_the_start_of_its_child_parts_from_it(
+    backend: Orders, monkeypatch: pytest.MonkeyPatch, policy: ParentClosePolicy.ValueType, last: str
+) -> None:
+    """The start is written into its history no more; the child ends, or does not, as it would with any other end."""
+    backend.engine.agenda.effects |= transfers.effects(backend.engine)
+    resident = backend.turn(backend.start(), start_child("parcel", policy))
+    monkeypatch.setattr(limits, "HISTORY_EVENTS", resident.execution.info.next_event_id - 1)
+    await backend.idle()
+    assert (await backend.event_names(resident.execution.id))[-2:] == [
+        "start_child_workflow_execution_initiated",
+        "workflow_execution_terminated",
+    ]
+    parcel = await backend.engine.current(NAMESPACE, "parcel")
+    assert parcel is not None
+    assert (await backend.event_names(parcel))[-1] == last
+    assert (await backend.engine.get(parcel)).execution.info.running == (last != "workflow_execution_terminated")
 
 
 def test_an_empty_execution_weighs_nothing() -> None:

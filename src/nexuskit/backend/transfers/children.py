@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from nexuskit.backend.agenda import Waiting
     from nexuskit.backend.engine import Engine, Resident
     from nexuskit.backend.history.transaction import Transaction
+
+log = logging.getLogger("nexuskit.backend.transfers")
 
 _TAKEN = StartChildWorkflowExecutionFailedCause.START_CHILD_WORKFLOW_EXECUTION_FAILED_CAUSE_WORKFLOW_ALREADY_EXISTS
 BY_POLICY = "by parent close policy"
@@ -59,8 +62,16 @@ class Children:
         instead_of = there if verdict is reuse.Verdict.TERMINATE else None
         made = starting.begin(engine, row.namespace_id, row.workflow_id, run, instead_of=instead_of)
         header = attributes.header if attributes.HasField("header") else None
-        if parent.execution.info.running:  # else it had the id itself, and made room
+        if not parent.execution.info.running:  # it had the id itself, and made room
+            return
+        try:
             engine.run(parent, lambda tx: child.started(tx, row, made.execution.info.run_id, header))
+        except StatusError as error:
+            if parent.execution.info.running:
+                raise
+            log.info("workflow %r ended as its child %r began: %s", parent.execution.info.workflow_id, row.workflow_id,
+                     error)  # fmt: skip
+            self._part(parent, made, row.policy)
 
     async def _both(self, waiting: Waiting, namespace_id: str, workflow_id: str) -> tuple[Resident, Resident | None]:
         """The run that wants something, and the newest run of a workflow id; await nothing before you act."""
@@ -149,14 +160,20 @@ class Children:
         if parent.execution.of(child.Orphan).get(waiting.key) is None:
             return
         if there is not None and there.execution.info.first_run_id == orphan.run_id:
-            sender = WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id)
-            asked = cancel.CancelRequest("", SERVER, (), sender)
-
-            def decide(tx: Transaction) -> None:
-                if orphan.policy == ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL:
-                    cancel.request(tx, asked)
-                elif tx.state.info.running:
-                    workflow.terminate(tx, BY_POLICY, SERVER)
-
-            engine.run(there, decide)
+            self._part(parent, there, orphan.policy)
         engine.run(parent, lambda tx: tx.note(child.Treated(orphan.initiated_id)))
+
+    def _part(self, parent: Resident, there: Resident, policy: int) -> None:
+        """The parent has closed: its child is ended, cancelled or left alone."""
+        info = parent.execution.info
+        asked = cancel.CancelRequest(
+            "", SERVER, (), WorkflowExecution(workflow_id=info.workflow_id, run_id=info.run_id)
+        )
+
+        def decide(tx: Transaction) -> None:
+            if policy == ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL:
+                cancel.request(tx, asked)
+            elif policy != ParentClosePolicy.PARENT_CLOSE_POLICY_ABANDON and tx.state.info.running:
+                workflow.terminate(tx, BY_POLICY, SERVER)
+
+        self._engine.run(there, decide)
