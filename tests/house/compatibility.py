@@ -139,7 +139,7 @@ Lists:
   what is paused is told by the description of its workflow.
 - `STARTS_WITH` minds upper and lower case, whatever the database.
 - A namespace has up to 200 custom search attributes; there, 28 on an SQL database.
-- Custom attributes lie in no numbered columns, so a namespace shows no `custom_search_attribute_aliases`, and to set them
+- Custom attributes lie in no numbered columns: a namespace shows no `custom_search_attribute_aliases`, and to set them
   is refused: `AddSearchAttributes` and `RemoveSearchAttributes` are how attributes come and go, also for command lines.
 - What was answered is in the very next list; there, a moment later.
 
