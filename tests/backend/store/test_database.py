@@ -229,6 +229,37 @@ def test_a_new_file_is_of_this_version(file: Path) -> None:
         assert tables(database.first) == OURS
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files there have no such limit")
+@pytest.mark.parametrize("kind", ["new", "older"])
+def test_a_file_that_has_little_room_is_opened(file: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """To make the log long before it is needed is worth something, and not worth a start that fails."""
+    import resource  # is not everywhere
+
+    if kind == "older":
+        open_database(file).close()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = module.LOG_BYTES // 4 if kind == "new" else module.LOG_BYTES * 3 // 2
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with closing(open_database(file)) as database:
+            database.first.execute("INSERT INTO meta VALUES ('a', x'00')")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "little room" in caplog.text
+    with closing(open_database(file)) as database:
+        assert tables(database.first) == OURS
+        assert database.first.execute("SELECT key FROM meta").fetchall() == [("a",)]
+
+
+def test_what_is_left_of_a_full_disk_is_not_taken_by_an_empty_log(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LOG_ROOM", 1 << 62)
+    with closing(open_database(file)):
+        assert sum(each.stat().st_size for each in file.parent.iterdir()) < module.LOG_BYTES
+    assert "little room" in caplog.text
+
+
 def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with opened("~/nexus.db") as database:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -14,6 +16,8 @@ from nexuskit.backend.errors import StartError
 from nexuskit.backend.store.schema import MIGRATIONS, VERSION
 from nexuskit.backend.store.upgrades import add_functions
 
+log = logging.getLogger("nexuskit.backend.store")
+
 MEMORY = ":memory:"
 """In place of a file: keep nothing."""
 
@@ -24,6 +28,8 @@ CHECKPOINT_PAGES = 16_000
 LOG_BYTES = 4 * 1024 * 1024
 """How long the write-ahead log is made when the database is opened. A commit that writes over what is there is cheaper
 than one that makes the file longer, since the file system has less to note down."""
+LOG_ROOM = 32 * LOG_BYTES
+"""What must be free on the disk for that: both the log and the file grow by more than once as much."""
 PAGE_CACHE_KIB = 16_000
 """A connection's cache: holds the upper pages of all trees at a million runs."""
 
@@ -123,7 +129,7 @@ def _prepare(path: Path, *, durable: bool) -> sqlite3.Connection:
         raise StartError(f"The database {path} cannot be opened: {_reason(error)}.") from error
     try:
         _migrate(connection, path)
-        _lengthen_log(connection)
+        _lengthen_log(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise StartError(f"The database {path} cannot be used: {_reason(error)}.") from error
@@ -150,14 +156,30 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version={step + 1}; COMMIT;")
 
 
-def _lengthen_log(connection: sqlite3.Connection) -> None:
-    """Write something long into the log and take it back: from now on commits write over it, from its beginning."""
+def _lengthen_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Write something long into the log and take it back: from now on commits write over it, from its beginning.
+
+    Where there is little room, that is not done: what is left of it is for what has to be kept.
+    """
+    if shutil.disk_usage(path.parent).free < LOG_ROOM:
+        log.warning("there is little room for the database %s: its log is not made long beforehand", path)
+        return
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
     connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("CREATE TABLE IF NOT EXISTS lengthening (body BLOB)")  # there, if we died right here
-    connection.execute("INSERT INTO lengthening VALUES (zeroblob(?))", (LOG_BYTES,))
-    connection.execute("DROP TABLE lengthening")
-    connection.execute(f"PRAGMA synchronous={synchronous}")
+    try:
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE IF NOT EXISTS lengthening (body BLOB)")  # there, if we died right here
+        connection.execute("INSERT INTO lengthening VALUES (zeroblob(?))", (LOG_BYTES,))
+        connection.execute("COMMIT")
+        connection.execute("DROP TABLE lengthening")
+    except sqlite3.OperationalError as error:  # a quota, or a limit of this process
+        log.warning("there is little room for the database %s: its log could not be made long (%s)", path, error)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
 
