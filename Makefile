@@ -27,7 +27,7 @@ soak: $(DEV)  ## the tests marked soak, and 100 rounds of the crash tests
 	@NEXUSKIT_CRASH_ROUNDS=$${NEXUSKIT_CRASH_ROUNDS:-100} $(BIN)/python -m pytest -q -k "soak or crash" $(ARGS)
 
 real: $(DEV)  ## the behaviour tests against a real Temporal server (NEXUSKIT_TEMPORAL=host:port, or its program on PATH)
-	@$(BIN)/python -m pytest -q tests/backend --server real -m "not soak" $(ARGS)
+	@$(BIN)/python -m pytest -q tests/backend tests/teams --server real -m "not soak" $(ARGS)
 
 bench: $(DEV)  ## load on the embedded backend, beside a real server where there is one; see docs/performance.md
 	@$(BIN)/python -m benchmarks.compare $(ARGS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import hypothesis
 import pytest
+
+from tests.support.servers import CALLERS, HANDLERS, Server, serve, why_not
 
 # How long an example takes is the machine's affair, and it may be busy with other things.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -35,3 +39,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if "server" not in getattr(item, "fixturenames", ())]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    """The server under test, one for the session; `--server` chooses it."""
+    reason = why_not(request.param)
+    if reason:
+        pytest.skip(reason)
+    async with serve(request.param, [CALLERS, HANDLERS]) as running:
+        yield running
+
+
+@pytest.fixture
+def embedded_only(server: Server) -> None:
+    """For what the embedded backend does and a real server does not."""
+    if server.kind != "embedded":
+        pytest.skip("a real server does otherwise")

@@ -1,7 +1,8 @@
 """Durable calls between teams: Nexus in Python, on one machine or on a Temporal cluster.
 
-`nexuskit.contract` is what two teams agree on.
-`nexuskit.backend` runs workflows and routes Nexus calls inside this process; see `nexuskit.backend.serve`.
+A contract is what two teams agree on (`service`, `operation`, `DeclaredError`); one team handles it (`service_handler`
+and the builders), the other calls it (`caller`), and both give `Plugin` to their clients.
+`nexuskit.backend` runs workflows and routes calls inside this process; see `nexuskit.backend.serve`.
 `nexuskit.protocol` speaks Nexus over HTTP, with Temporal or without.
 """
 
@@ -9,22 +10,85 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "backend", "contract", "protocol"]
-
 if TYPE_CHECKING:
     from nexuskit import backend as backend
-    from nexuskit import contract as contract
     from nexuskit import protocol as protocol
-else:
-    # Imported on first use, so that whoever needs only the version, or a workflow's sandbox, does not pay for gRPC.
-    _PACKAGES = frozenset({"backend", "contract", "protocol"})
+    from nexuskit.callers import NexusCallError as NexusCallError
+    from nexuskit.callers import NexusCancelledError as NexusCancelledError
+    from nexuskit.callers import NexusHandlerError as NexusHandlerError
+    from nexuskit.callers import NexusInvalidInputError as NexusInvalidInputError
+    from nexuskit.callers import NexusInvalidOutputError as NexusInvalidOutputError
+    from nexuskit.callers import NexusNotFoundError as NexusNotFoundError
+    from nexuskit.callers import NexusOperationFailedError as NexusOperationFailedError
+    from nexuskit.callers import NexusTimeoutError as NexusTimeoutError
+    from nexuskit.callers import NexusTimeoutWarning as NexusTimeoutWarning
+    from nexuskit.callers import NexusUnauthorizedError as NexusUnauthorizedError
+    from nexuskit.callers import caller as caller
+    from nexuskit.contract import DeclaredError as DeclaredError
+    from nexuskit.contract import operation as operation
+    from nexuskit.contract import service as service
+    from nexuskit.handlers import run_workflow as run_workflow
+    from nexuskit.handlers import service_handler as service_handler
+    from nexuskit.handlers import sync_operation as sync_operation
+    from nexuskit.plugin import Plugin as Plugin
+
+_HOMES = {
+    "nexuskit.callers": (
+        "NexusCallError",
+        "NexusCancelledError",
+        "NexusHandlerError",
+        "NexusInvalidInputError",
+        "NexusInvalidOutputError",
+        "NexusNotFoundError",
+        "NexusOperationFailedError",
+        "NexusTimeoutError",
+        "NexusTimeoutWarning",
+        "NexusUnauthorizedError",
+        "caller",
+    ),
+    "nexuskit.contract": ("DeclaredError", "operation", "service"),
+    "nexuskit.handlers": ("run_workflow", "service_handler", "sync_operation"),
+    "nexuskit.plugin": ("Plugin",),
+    "nexuskit": ("backend", "protocol"),
+}
+"""Where each public name lives. It is imported on first use: whoever needs the version alone pays for nothing else."""
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DeclaredError",
+    "NexusCallError",
+    "NexusCancelledError",
+    "NexusHandlerError",
+    "NexusInvalidInputError",
+    "NexusInvalidOutputError",
+    "NexusNotFoundError",
+    "NexusOperationFailedError",
+    "NexusTimeoutError",
+    "NexusTimeoutWarning",
+    "NexusUnauthorizedError",
+    "Plugin",
+    "__version__",
+    "backend",
+    "caller",
+    "operation",
+    "protocol",
+    "run_workflow",
+    "service",
+    "service_handler",
+    "sync_operation",
+]
+
+if not TYPE_CHECKING:
 
     def __getattr__(name):
-        if name not in _PACKAGES:
+        if name not in _HOME:
             raise AttributeError(f"module 'nexuskit' has no attribute {name!r}")
         from importlib import import_module
 
-        return import_module(f"nexuskit.{name}")
+        home = _HOME[name]
+        found = import_module(f"nexuskit.{name}") if home == "nexuskit" else getattr(import_module(home), name)
+        globals()[name] = found
+        return found
 
     def __dir__():
-        return sorted({*globals(), *_PACKAGES})
+        return sorted({*globals(), *__all__})

@@ -21,10 +21,7 @@ from tests.support.backend_process import BackendProcess
 from tests.support.loop_guard import LoopGuard
 from tests.support.raw import Namespace, wait_until_callable
 from tests.support.samples import ACTIVITIES, WORKFLOWS, PaymentsHandler
-from tests.support.servers import Server, serve, why_not
-
-CALLERS = "orders"
-HANDLERS = "payments"
+from tests.support.servers import CALLERS, HANDLERS, Server
 
 ROUNDS = int(os.environ.get("NEXUSKIT_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("NEXUSKIT_CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
@@ -39,23 +36,6 @@ _numbers = itertools.count(1)
 def fresh_name(what: str) -> str:
     """A name that nothing has yet."""
     return f"{what}-{_session}-{next(_numbers)}"
-
-
-@pytest.fixture(scope="session")
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
-    """The server under test, one for the session; `--server` chooses it."""
-    reason = why_not(request.param)
-    if reason:
-        pytest.skip(reason)
-    async with serve(request.param, [CALLERS, HANDLERS]) as running:
-        yield running
-
-
-@pytest.fixture
-def embedded_only(server: Server) -> None:
-    """For what the embedded backend does and a real server does not."""
-    if server.kind != "embedded":
-        pytest.skip("a real server does otherwise")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,10 @@ from tests.support.real_server import missing_reason, real_server
 
 Kind = Literal["embedded", "real"]
 
+CALLERS = "orders"
+HANDLERS = "payments"
+"""The two namespaces of every shared server."""
+
 
 @dataclass(frozen=True)
 class Server:
