@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from nexuskit.contract import DeclaredError as DeclaredError
     from nexuskit.contract import operation as operation
     from nexuskit.contract import service as service
+    from nexuskit.handlers import query_workflow as query_workflow
+    from nexuskit.handlers import run_activity as run_activity
     from nexuskit.handlers import run_workflow as run_workflow
     from nexuskit.handlers import service_handler as service_handler
+    from nexuskit.handlers import signal_with_start as signal_with_start
+    from nexuskit.handlers import signal_workflow as signal_workflow
     from nexuskit.handlers import sync_operation as sync_operation
+    from nexuskit.handlers import update_workflow as update_workflow
     from nexuskit.plugin import Plugin as Plugin
 
 _HOMES = {
@@ -47,7 +52,16 @@ _HOMES = {
         "caller",
     ),
     "nexuskit.contract": ("DeclaredError", "operation", "service"),
-    "nexuskit.handlers": ("run_workflow", "service_handler", "sync_operation"),
+    "nexuskit.handlers": (
+        "query_workflow",
+        "run_activity",
+        "run_workflow",
+        "service_handler",
+        "signal_with_start",
+        "signal_workflow",
+        "sync_operation",
+        "update_workflow",
+    ),
     "nexuskit.plugin": ("Plugin",),
     "nexuskit": ("backend", "protocol"),
 }
@@ -72,10 +86,15 @@ __all__ = [
     "caller",
     "operation",
     "protocol",
+    "query_workflow",
+    "run_activity",
     "run_workflow",
     "service",
     "service_handler",
+    "signal_with_start",
+    "signal_workflow",
     "sync_operation",
+    "update_workflow",
 ]
 
 if not TYPE_CHECKING:

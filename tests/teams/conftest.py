@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 
 import nexuskit
 from tests.support.servers import CALLERS, HANDLERS, Server
+from tests.teams.builders import KeepNotes, NotesHandler, shout
 from tests.teams.services import Payments, ProcessPayment, charge
 from tests.teams.workflows import Ask, CallAndLetGo, CallOnce, Told
 
@@ -48,9 +49,9 @@ async def teams(server: Server) -> AsyncIterator[Teams]:
         Worker(
             payments,
             task_queue=name,
-            workflows=[ProcessPayment],
-            activities=[charge],
-            nexus_service_handlers=[Payments()],
+            workflows=[ProcessPayment, KeepNotes],
+            activities=[charge, shout],
+            nexus_service_handlers=[Payments(), NotesHandler()],
         ),
     ):
         yield Teams(orders, payments, name, name)

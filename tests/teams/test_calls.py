@@ -15,8 +15,6 @@ from tests.teams.workflows import Ask, CallAndLetGo, Told
 
 Call = Callable[..., Awaitable[Told]]
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
 
 async def test_an_answer_of_each_kind_arrives(call: Call) -> None:
     assert (await call("quote", cents=500)).result == 5

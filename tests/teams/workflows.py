@@ -10,9 +10,10 @@ from temporalio import workflow
 from temporalio.exceptions import NexusOperationError
 
 import nexuskit
+from tests.teams.builders import Note, NotesService
 from tests.teams.services import Elsewhere, Payment, PaymentService, WiderService
 
-SERVICES = {"payments": PaymentService, "wider": WiderService, "elsewhere": Elsewhere}
+SERVICES = {"payments": PaymentService, "wider": WiderService, "elsewhere": Elsewhere, "notes": NotesService}
 
 
 @dataclass
@@ -61,6 +62,8 @@ class CallOnce:
             value = ask.id
         elif operation.input_type is type(None):
             value = None
+        elif operation.input_type is Note:
+            value = Note(id=ask.id, text=ask.outcome)
         elif operation.input_type is not Payment:
             value = {"id": ask.id, "cents": "many"}
         limit = {"schedule_to_close_timeout": timedelta(seconds=ask.limit_s)} if ask.limit_s else {}

@@ -2,7 +2,19 @@
 
 from nexusrpc.handler import sync_operation
 
-from nexuskit.handlers.builders import run_workflow
+from nexuskit.handlers.activities import run_activity
+from nexuskit.handlers.messages import query_workflow, signal_with_start, signal_workflow, update_workflow
 from nexuskit.handlers.service import HandlerDefinitionError, service_handler
+from nexuskit.handlers.workflows import run_workflow
 
-__all__ = ["HandlerDefinitionError", "run_workflow", "service_handler", "sync_operation"]
+__all__ = [
+    "HandlerDefinitionError",
+    "query_workflow",
+    "run_activity",
+    "run_workflow",
+    "service_handler",
+    "signal_with_start",
+    "signal_workflow",
+    "sync_operation",
+    "update_workflow",
+]

@@ -199,7 +199,7 @@ def _implementations(cls: type[Any], contract: ServiceContract) -> dict[str, Fac
                 f"{each}: {cls.__name__}.{each.attribute} is neither a builder nor decorated."
                 " Put @nexuskit.sync_operation above it"
             )
-    known = {each.attribute for each in contract.operations.values()}
+    known = [each.attribute for each in contract.operations.values()]
     for name, value in vars(cls).items():
         if name not in known and (isinstance(value, Builder) or hasattr(value, "__nexus_operation_factory__")):
             faults.append(

@@ -1,17 +1,17 @@
-"""Handlers that a line says: the operation of the contract, what stands behind it, and how its options are found."""
+"""Operations that are runs of workflows."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from nexusrpc import HandlerError, HandlerErrorType, InputT, OutputT
+from nexusrpc import InputT, OutputT
 from temporalio.common import RawValue
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.nexus import TemporalOperationHandler
 
 from nexuskit.contract.payloads import to_payload
-from nexuskit.handlers.outcomes import NO_TRACE
+from nexuskit.handlers.calls import calling
+from nexuskit.handlers.options import Option, found, given
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from nexuskit.contract import OperationContract
 
 W = TypeVar("W")
-V = TypeVar("V")
-
-Option = V | Callable[[InputT], V]
-"""A value, or a function of the operation's input that finds it."""
 
 
 class RunWorkflow(Generic[InputT, OutputT]):
@@ -36,7 +32,7 @@ class RunWorkflow(Generic[InputT, OutputT]):
     def __init__(self, operation: Operation[InputT, OutputT], workflow: Any, options: Mapping[str, Any]) -> None:
         self.operation = operation
         self._workflow = workflow
-        self._options = {name: value for name, value in options.items() if value is not None}
+        self._options = given(options)
 
     def build(self, contract: OperationContract) -> TemporalOperationHandler[InputT, OutputT]:
         """The handler that starts the workflow, and cancels it."""
@@ -99,15 +95,7 @@ class _RunWorkflowHandler(TemporalOperationHandler[Any, Any]):
     async def start_operation(
         self, ctx: TemporalStartOperationContext, client: TemporalNexusClient, input: Any
     ) -> TemporalOperationResult[Any]:
-        options: dict[str, Any] = {
-            name: value(input) if callable(value) else value for name, value in self._options.items()
-        }
+        options = found(self._options, input)
         argument = RawValue(to_payload(self._contract.input_type, input))
-        try:
+        with calling(self._contract, f"workflow {options['id']!r}"):
             return await client.start_workflow(self._workflow, argument, **options)
-        except WorkflowAlreadyStartedError:
-            raise HandlerError(
-                f"{self._contract}: a workflow with id {options['id']!r} runs already, for another call",
-                type=HandlerErrorType.CONFLICT,
-                stack_trace=NO_TRACE,
-            ) from None
