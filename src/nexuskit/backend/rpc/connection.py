@@ -1,8 +1,8 @@
 """The server's side of one HTTP/2 connection, without its socket: bytes in, requests out; answers in, bytes out.
 
 Made for calls of one message each way: a request is told when it is there whole, and an answer is given whole. Windows,
-settings, header blocks and the states of streams are RFC 9113's; header compression is `hpack`'s. What a peer may make
-us hold is bounded: a header block by `Bounds.fields`, a body by `Bounds.body`, streams by `Bounds.streams`.
+settings, header blocks and the states of streams are RFC 9113's; header compression is RFC 7541's. What a peer may make
+us hold is bounded (`Bounds`), and so is the work that a byte of a peer's can make: it grows with no number of streams.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from hpack import Decoder, HPACKError, OversizedHeaderListError
-
+from nexuskit.backend.rpc.decoding import FIELD_OVERHEAD, Decoder
 from nexuskit.backend.rpc.fields import Malformed, checked, content_length
 from nexuskit.backend.rpc.frames import (
     ACK,
@@ -59,14 +58,16 @@ CONNECTION_WINDOW = 16 * 1024 * 1024
 """The same of all bodies of a connection."""
 BLOCK_FRAMES = 64
 """Frames of one header block at most: it may be cut small, but not so small that it never ends."""
-DECODED_MAX = 1024 * 1024
+DECODED_MAX = 256 * 1024
 """Bytes of header fields beyond which the connection ends, and not only the request: they are read to go on at all."""
+HELD_MAX = 256 * 1024 * 1024
+"""Bytes of requests that are not answered, and again of answers that are not sent, on one connection."""
 CLOSED_KEPT = 1024
 """Streams that are remembered as closed: frames for them may have been under way."""
-FIELD_OVERHEAD = 32
-"""What a field counts beside its name and value (RFC 9113, section 6.5.2)."""
 HEADS_KEPT = 64
 """Heads that are remembered as read: clients send the same few again and again."""
+HEAD_KEPT_MAX = 4096
+"""Bytes of header fields of such a head: no client says much again and again."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,14 @@ class Bounds:
         body: bytes of one request's body.
         fields: bytes of one request's header fields, as RFC 9113 counts them (section 6.5.2).
         streams: requests at a time, on one connection.
+        held: bytes of the bodies of those requests together, and of their answers together. A request that goes beyond
+            is refused; when answers are beyond, the next ones are not sent.
     """
 
     body: int
     fields: int
     streams: int
+    held: int = HELD_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +128,10 @@ Event = Request[Head] | Reset | Ended
 class _Stream(Generic[Head]):
     head: Head
     length: int | None
-    parts: list[bytes]
-    size: int = 0
+    body: bytes | bytearray = b""
+    """What of it is there; bytes as they came where one frame had it all."""
+    kept: int = 0
+    """Bytes of the body, while we or who answers it may hold them."""
     consumed: int = 0
     """Bytes since we last made room."""
     whole: bool = False
@@ -141,6 +147,7 @@ class _Block:
     stream: int
     ends: bool
     parts: list[bytes]
+    size: int
 
 
 class Connection(Generic[Head]):
@@ -161,7 +168,8 @@ class Connection(Generic[Head]):
         self._bounds = bounds
         self._read_head = read_head
         self._heads: dict[Fields, tuple[Head, int | None]] = {}
-        self._decoder = Decoder(max(bounds.fields, DECODED_MAX))
+        self._block_max = max(bounds.fields, DECODED_MAX)
+        self._decoder = Decoder(self._block_max)
         self._streams: dict[int, _Stream[Head]] = {}
         self._seen = 0
         """The highest stream of the peer's."""
@@ -171,6 +179,8 @@ class Connection(Generic[Head]):
         """Of the last streams that are closed, whether we closed them before the peer had said all."""
         self._refusing = False
         self._consumed = 0
+        self._held = 0
+        """Bytes of the bodies of requests that are not answered."""
         self._rest = b""
         self._block: _Block | None = None
         self._events: list[Event[Head]] = []
@@ -219,6 +229,8 @@ class Connection(Generic[Head]):
             return []
         try:
             self._read(self._rest + data if self._rest else data)
+            self._sending.pump()
+            self._forget_answered()
         except ConnectionFault as fault:
             self._end(fault.code, str(fault))
         events, self._events = self._events, []
@@ -227,9 +239,13 @@ class Connection(Generic[Head]):
     def answer(self, stream: int, head: bytes, body: bytes = b"", trailers: bytes = b"") -> None:
         """Answer a request: a header block, a body and the header block behind it; the last two may be b"".
 
-        An answer to a request that is not there any more goes nowhere.
+        An answer to a request that is not there any more goes nowhere. Of a peer that does not take its answers, the
+        request is ended without one.
         """
         if stream in self._streams:
+            if self._sending.unsent > self._bounds.held:
+                self.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
+                return
             self._sending.answer(stream, head, body, trailers)
             self._forget_answered()
 
@@ -307,17 +323,18 @@ class Connection(Generic[Head]):
     # --- streams
 
     def _forget(self, stream: int, *, cut: bool) -> None:
-        del self._streams[stream]
+        self._held -= self._streams.pop(stream).kept
         self._sending.drop(stream)
         self._remember(stream, cut=cut)
 
     def _forget_answered(self) -> None:
         for stream in self._sending.closed:
-            cut = not self._streams.pop(stream).whole
-            if cut:
+            known = self._streams.pop(stream)
+            self._held -= known.kept
+            if not known.whole:
                 # All is said before the peer has said all (section 8.1).
                 self._sending.out.append(rst_stream(stream, ErrorCode.NO_ERROR))
-            self._remember(stream, cut=cut)
+            self._remember(stream, cut=not known.whole)
         self._sending.closed.clear()
 
     def _remember(self, stream: int, *, cut: bool) -> None:
@@ -339,7 +356,7 @@ class Connection(Generic[Head]):
             if len(payload) < 5 or _dependency(payload) == stream:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS with a priority that is none")
             payload = payload[5:]
-        self._block = _Block(stream, bool(flags & END_STREAM), [payload])
+        self._block = _Block(stream, bool(flags & END_STREAM), [payload], len(payload))
         if flags & END_HEADERS:
             self._block_ended(self._block)
 
@@ -347,7 +364,8 @@ class Connection(Generic[Head]):
         if self._block is None:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of no header block")
         self._block.parts.append(payload)
-        if len(self._block.parts) > BLOCK_FRAMES:
+        self._block.size += len(payload)
+        if len(self._block.parts) > BLOCK_FRAMES or self._block.size > self._block_max:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block that does not end")
         if flags & END_HEADERS:
             self._block_ended(self._block)
@@ -355,16 +373,8 @@ class Connection(Generic[Head]):
     def _block_ended(self, block: _Block) -> None:
         self._block = None
         encoded = block.parts[0] if len(block.parts) == 1 else b"".join(block.parts)
-        try:
-            # Decoded in any case: the table is the connection's.
-            fields = tuple(self._decoder.decode(encoded, raw=True))
-        except OversizedHeaderListError:
-            # The table is not what the peer thinks it is from here on.
-            raise ConnectionFault(
-                ErrorCode.ENHANCE_YOUR_CALM, f"more than {self._decoder.max_header_list_size} bytes of header fields"
-            ) from None
-        except HPACKError as error:
-            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"a header block is wrong: {error}") from None
+        # In any case: the decoder's table is the connection's.
+        fields = self._decoder.decode(encoded)
         known = self._streams.get(block.stream)
         if known is not None:
             self._trailers(block, known, fields)
@@ -380,24 +390,24 @@ class Connection(Generic[Head]):
         if self._refusing or len(self._streams) >= self._bounds.streams:
             raise StreamFault(block.stream, ErrorCode.REFUSED_STREAM, "no more requests")
         self._last = block.stream
-        oversized = False
         found = self._heads.get(fields)
+        size = 0
         if found is None:
             try:
                 pseudo, regular = checked(fields)
                 found = self._read_head(pseudo, regular), content_length(regular)
             except Malformed as error:
                 raise StreamFault(block.stream, ErrorCode.PROTOCOL_ERROR, str(error)) from None
-            if sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in fields) > self._bounds.fields:
-                oversized = True
-            elif len(self._heads) >= HEADS_KEPT:
-                self._heads.clear()
-            if not oversized:
+            size = sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in fields)
+            if size <= min(HEAD_KEPT_MAX, self._bounds.fields):
+                if len(self._heads) >= HEADS_KEPT:
+                    self._heads.clear()
                 self._heads[fields] = found
         head, length = found
-        stream = self._streams[block.stream] = _Stream(head, length, [], oversized=oversized)
+        stream = self._streams[block.stream] = _Stream(head, length)
         self._sending.open(block.stream)
-        if oversized:
+        if size > self._bounds.fields:
+            stream.oversized = True
             self._events.append(Request(block.stream, head, b"", "fields"))
         if block.ends:
             self._request_ended(block.stream, stream)
@@ -413,11 +423,10 @@ class Connection(Generic[Head]):
         if stream.oversized:
             stream.whole = True
             return
-        if stream.length is not None and stream.length != stream.size:
+        if stream.length is not None and stream.length != stream.kept:
             raise StreamFault(number, ErrorCode.PROTOCOL_ERROR, "the body is not as long as content-length says")
         stream.whole = True
-        body = stream.parts[0] if len(stream.parts) == 1 else b"".join(stream.parts)
-        stream.parts.clear()
+        body, stream.body = bytes(stream.body), b""
         self._events.append(Request(number, stream.head, body))
 
     def _data(self, flags: int, stream: int, payload: bytes) -> None:  # 6.1
@@ -436,20 +445,33 @@ class Connection(Generic[Head]):
         if known is None or known.whole:
             raise StreamFault(stream, ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
         known.consumed += length
-        known.size += len(payload)
         if known.consumed > STREAM_WINDOW:
             raise StreamFault(stream, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window has room for")
-        if known.size > self._bounds.body and not known.oversized:
-            known.oversized = True
-            known.parts.clear()
-            self._events.append(Request(stream, known.head, b"", "body"))
         if payload and not known.oversized:
-            known.parts.append(payload)
+            self._keep(stream, known, payload)
         if flags & END_STREAM:
             self._request_ended(stream, known)
         elif known.consumed >= STREAM_WINDOW // 2 and not known.oversized:
             self._sending.out.append(window_update(stream, known.consumed))
             known.consumed = 0
+
+    def _keep(self, number: int, stream: _Stream[Head], payload: bytes) -> None:
+        if stream.kept + len(payload) > self._bounds.body:
+            self._held -= stream.kept
+            stream.kept, stream.body, stream.oversized = 0, b"", True
+            self._events.append(Request(number, stream.head, b"", "body"))
+            return
+        if self._held + len(payload) > self._bounds.held and self._held > stream.kept:
+            raise StreamFault(number, ErrorCode.REFUSED_STREAM, "there is no room for more bodies")
+        self._held += len(payload)
+        stream.kept += len(payload)
+        if not stream.body:
+            stream.body = payload
+        else:
+            # Not a list of what came: a peer may send it in pieces smaller than what each would cost us.
+            if isinstance(stream.body, bytes):
+                stream.body = bytearray(stream.body)
+            stream.body += payload
 
     def _priority(self, _: int, stream: int, payload: bytes) -> None:  # 6.3
         if stream == 0:
@@ -479,7 +501,6 @@ class Connection(Generic[Head]):
             key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
             self._sending.set_peer(key, value)
         self._sending.out.append(frame(SETTINGS, ACK, 0))
-        self._forget_answered()
 
     def _push_promise(self, _flags: int, _stream: int, _payload: bytes) -> None:  # 6.6
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client pushes nothing")
@@ -502,7 +523,6 @@ class Connection(Generic[Head]):
         if stream != 0 and self._idle(stream):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of a stream that was never opened")
         self._sending.more_room(stream, int.from_bytes(payload, "big") & WINDOW_MAX)
-        self._forget_answered()
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

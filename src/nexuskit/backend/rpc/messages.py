@@ -149,6 +149,8 @@ def _decompressed(message: bytes, encoding: str, size: int) -> bytes:
         raise Unreadable(f"received message after decompression larger than max {size}", RESOURCE_EXHAUSTED)
     if not stream.eof:
         raise Unreadable(f"a message in {encoding} ends before its end")
+    if stream.unused_data:
+        raise Unreadable(f"a message in {encoding} has something behind its end")
     return found
 
 
@@ -166,8 +168,17 @@ def refused(code: int, why: str, metadata: Iterable[tuple[str, bytes]] = ()) -> 
         metadata: binary metadata, by names that end in "-bin".
     """
     binary = [(name.encode(), base64.b64encode(value).rstrip(b"=")) for name, value in metadata]
-    said = quote_from_bytes(why.encode("utf-8", "replace"), safe=_PLAIN).encode()
-    return block([*_BEGIN, (b"grpc-status", str(code).encode()), (b"grpc-message", said), *binary]), b"", b""
+    return block([*_BEGIN, (b"grpc-status", str(code).encode()), (b"grpc-message", _said(why)), *binary]), b"", b""
+
+
+def _said(why: str) -> bytes:
+    said = quote_from_bytes(why.encode("utf-8", "replace"), safe=_PLAIN)
+    # No field's value begins or ends with a space (RFC 9113, section 8.2.1).
+    if said[:1] == " ":
+        said = "%20" + said[1:]
+    if said[-1:] == " ":
+        said = said[:-1] + "%20"
+    return said.encode()
 
 
 def _pairs(name: bytes, value: bytes) -> Iterable[tuple[str, str | bytes]]:
