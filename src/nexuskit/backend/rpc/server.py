@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nexuskit.backend.rpc")
 
-DEADLINE_EXCEEDED, UNAVAILABLE = 4, 14
+CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE = 1, 4, 14
 NANOSECONDS = 1e9
 LONGEST_S = 1e9
 """Seconds to a deadline that is watched; beyond, nobody waits."""
@@ -45,6 +46,10 @@ CLOSING_S = 0.5
 """Seconds in which a peer has to take what is written when we close."""
 WRITTEN_AHEAD = 1024 * 1024
 """Bytes that a peer has not taken, beyond which we read nothing more of what it sends."""
+READ_AT_ONCE = 4096
+"""Bytes that are worked off before we look at the time: some three hundred small frames."""
+TURN_S = 0.005
+"""Seconds of the loop that one connection gets before the others have their turn."""
 
 _NOT_HTTP2 = b"This port speaks gRPC, which is HTTP/2. HTTP has a port of its own.\n"
 _HTTP1_ANSWER = (
@@ -68,6 +73,7 @@ class Server:
         self.message_size = message_size
         self.bounds = Bounds(body=message_size + PREFIX, fields=fields_size, streams=streams)
         self.connections: set[_Connection] = set()
+        self.stopping = False
         self._listening: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -77,13 +83,18 @@ class Server:
 
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, give those under way so long, and close."""
+        self.stopping = True
         if self._listening is not None:
             self._listening.close()
         connections = list(self.connections)
         for connection in connections:
             connection.refuse_more()
-        if calls := [call for connection in connections for call in connection.calls()]:
-            await asyncio.wait(calls, timeout=grace_s)
+        until = time.monotonic() + grace_s
+        # Again and again, because the rest of a request may come yet.
+        while calls := [call for connection in connections for call in connection.calls()]:
+            if (left := until - time.monotonic()) <= 0:
+                break
+            await asyncio.wait(calls, timeout=left)
         for connection in connections:
             connection.close()
         if connections:
@@ -107,18 +118,27 @@ class _Connection(asyncio.Protocol):
         self._calls: dict[int, _Call] = {}
         self._peer = "unknown"
         self._transport: asyncio.Transport | None = None
-        self._greeting: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        """Until the peer has greeted, and from when we close: what ends a connection that would not end."""
+        self._unread = memoryview(b"")
+        """What came and is not worked off."""
+        self._unwritten = False
+        """Whether the peer has to take something before we go on."""
+        self._paused = False
+        """Whether we have told asyncio to read nothing."""
 
     # --- what asyncio tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self._server.stopping:
+            self._transport.abort()
         self._transport.set_write_buffer_limits(high=WRITTEN_AHEAD)
         self._peer = _address(transport.get_extra_info("peername"))
         if (connected := transport.get_extra_info("socket")) is not None:
             # Else calls of a machine that is gone without a word would wait as long as they like.
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._greeting = self._loop.call_later(GREETING_S, self.abort)
+        self._alarm = self._loop.call_later(GREETING_S, self.abort)
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -126,13 +146,47 @@ class _Connection(asyncio.Protocol):
             log.debug("connection of %s is lost: %s", self._peer, exc)
         self._server.connections.discard(self)
         self._transport = None
-        self._greeted()
+        self._disarm()
         for stream in list(self._calls):
             self._give_up(stream)
         if not self.lost.done():
             self.lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        if self._unread:
+            self._unread = memoryview(bytes(self._unread) + data)
+        elif len(data) > READ_AT_ONCE:
+            self._unread = memoryview(data)
+            self._read_on()
+        elif self._read(data):
+            self._flush()
+
+    def pause_writing(self) -> None:
+        self._unwritten = True
+        self._read_or_wait()
+
+    def resume_writing(self) -> None:
+        self._unwritten = False
+        self._read_or_wait()
+        self._flush()
+
+    # --- reading
+
+    def _read_on(self) -> None:
+        """Work off what came; if that takes long, the loop turns between."""
+        until = time.monotonic() + TURN_S
+        while self._unread and self._open():
+            part, self._unread = bytes(self._unread[:READ_AT_ONCE]), self._unread[READ_AT_ONCE:]
+            if not self._read(part):
+                return
+            if self._unread and time.monotonic() > until:
+                self._loop.call_soon(self._read_on)
+                break
+        self._flush()
+        self._read_or_wait()
+
+    def _read(self, data: bytes) -> bool:
+        """Whether the connection goes on."""
         for event in self._http2.receive(data):
             match event:
                 case Request():
@@ -141,17 +195,19 @@ class _Connection(asyncio.Protocol):
                     self._give_up(stream)
                 case Ended():
                     self._end(event)
-                    return
-        if self._greeting is not None and self._http2.greeted:
-            self._greeted()
-        self._flush()
+                    return False
+        if self._alarm is not None and self._http2.greeted:
+            self._disarm()
+        return True
 
-    def pause_writing(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+    def _read_or_wait(self) -> None:
+        wait = self._unwritten or bool(self._unread)
+        if wait is self._paused or self._transport is None or self._transport.is_closing():
+            return
+        self._paused = wait
+        if wait:
             self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        else:
             self._transport.resume_reading()
 
     # --- calls
@@ -182,9 +238,16 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, stream: int, head: Head, message: bytes) -> None:
         try:
             answer = await self._server.serve(head, message, self._peer)
+        except asyncio.CancelledError:
+            # By somebody else, if the call is still there; else nobody waits.
+            self._say(stream, refused(CANCELLED, f"{head.path} was cancelled"))
+            raise
         except Exception:
             log.exception("%s failed", head.path)
             answer = refused(INTERNAL, f"{head.path} failed; the server's log says more")
+        self._say(stream, answer)
+
+    def _say(self, stream: int, answer: Answer) -> None:
         if stream in self._calls:
             self._forget(stream)
             self._http2.answer(stream, *answer)
@@ -218,13 +281,11 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def close(self) -> None:
-        """Answer what is not answered with UNAVAILABLE, and close when all is written."""
+        """Answer what is not answered with UNAVAILABLE, and close when all is written, or soon if it cannot be."""
         for stream in list(self._calls):
             self._give_up(stream)
             self._http2.answer(stream, *refused(UNAVAILABLE, "the server is stopping"))
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        self._close()
 
     def abort(self) -> None:
         """Close at once."""
@@ -232,22 +293,34 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _end(self, ended: Ended) -> None:
+        log.debug("connection of %s ended: %s", self._peer, ended.why)
         for stream in list(self._calls):
             self._give_up(stream)
-        log.debug("connection of %s ended: %s", self._peer, ended.why)
-        if self._transport is None:
-            return
-        if ended.http1:
+        if ended.http1 and self._transport is not None:
             self._transport.write(_HTTP1_ANSWER)
-        self._flush()
-        self._transport.close()
+        self._close()
 
-    def _greeted(self) -> None:
-        if self._greeting is not None:
-            self._greeting.cancel()
-            self._greeting = None
+    def _close(self) -> None:
+        self._unread = memoryview(b"")
+        self._disarm()
+        if self._transport is not None and not self._transport.is_closing():
+            self._unwritten = False
+            self._flush()
+            self._transport.close()
+            self._alarm = self._loop.call_later(CLOSING_S, self.abort)
+
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _flush(self) -> None:
+        # Of what a peer does not take, what is not written is known to be there, and bounded.
+        if self._unwritten:
+            return
         data = self._http2.take()
         if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
