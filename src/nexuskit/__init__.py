@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from nexuskit.contract import DeclaredError as DeclaredError
     from nexuskit.contract import operation as operation
     from nexuskit.contract import service as service
+    from nexuskit.handlers import OperationContext as OperationContext
+    from nexuskit.handlers import caller_info as caller_info
+    from nexuskit.handlers import operation_context as operation_context
+    from nexuskit.handlers import operation_id as operation_id
     from nexuskit.handlers import query_workflow as query_workflow
     from nexuskit.handlers import run_activity as run_activity
     from nexuskit.handlers import run_workflow as run_workflow
@@ -53,6 +57,10 @@ _HOMES = {
     ),
     "nexuskit.contract": ("DeclaredError", "operation", "service"),
     "nexuskit.handlers": (
+        "OperationContext",
+        "caller_info",
+        "operation_context",
+        "operation_id",
         "query_workflow",
         "run_activity",
         "run_workflow",
@@ -80,11 +88,15 @@ __all__ = [
     "NexusTimeoutError",
     "NexusTimeoutWarning",
     "NexusUnauthorizedError",
+    "OperationContext",
     "Plugin",
     "__version__",
     "backend",
     "caller",
+    "caller_info",
     "operation",
+    "operation_context",
+    "operation_id",
     "protocol",
     "query_workflow",
     "run_activity",

@@ -10,8 +10,12 @@ from temporalio.converter import DataConverter, DefaultPayloadConverter
 from temporalio.plugin import SimplePlugin
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from nexuskit.handlers.context import know_cluster
+
 if TYPE_CHECKING:
-    from temporalio.worker import WorkflowRunner
+    from collections.abc import Awaitable, Callable
+
+    from temporalio.worker import Worker, WorkflowRunner
 
 PASSED_THROUGH = ("nexuskit", "msgspec")
 """Modules that workflows share with the process around them: nothing in them depends on when or where they run."""
@@ -23,6 +27,11 @@ class Plugin(SimplePlugin):
     Workflows and activities may take and give pydantic models, and workflows import `nexuskit` without a copy of it
     for each run. A data converter, a codec or a runner of your own stays as it is.
     """
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """See the SDK. Learns what server the worker has, which decides whether it can be believed about callers."""
+        await know_cluster(worker.client.service_client)
+        await super().run_worker(worker, next)
 
     def __init__(self) -> None:
         super().__init__("nexuskit", data_converter=_converter, workflow_runner=_runner)  # pyright: ignore[reportUnknownMemberType], the SDK leaves a type open

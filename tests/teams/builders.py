@@ -45,6 +45,9 @@ class NotesService:
     finish: Operation[Note, None] = nexuskit.operation(name="keep/finish", deadline=LIMIT)
     replace: Operation[Note, Notes] = nexuskit.operation(errors=[Refused], deadline=LIMIT)
     shout: Operation[Note, Notes] = nexuskit.operation(errors=[Refused], deadline=LIMIT)
+    foo: Operation[str, Notes] = nexuskit.operation(deadline=LIMIT)
+    foo_get: Operation[None, Notes] = nexuskit.operation(name="foo/get", deadline=LIMIT)
+    foo_finish: Operation[None, None] = nexuskit.operation(name="foo/finish", deadline=LIMIT)
 
 
 @workflow.defn
@@ -100,6 +103,32 @@ class KeepNotes:
             raise ValueError("an empty note")
 
 
+@workflow.defn
+class Foo:
+    """Is known by an id that its caller chose."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.done = False
+
+    @workflow.run
+    async def run(self, text: str) -> Notes:
+        """Waits until it is told to finish."""
+        self.text = text
+        await workflow.wait_condition(lambda: self.done)
+        return Notes(texts=[text])
+
+    @workflow.query
+    def get(self) -> Notes:
+        """Its text."""
+        return Notes(texts=[self.text])
+
+    @workflow.signal
+    def finish(self) -> None:
+        """No more."""
+        self.done = True
+
+
 @activity.defn
 async def shout(note: Note) -> Notes:
     """The note, loud."""
@@ -141,3 +170,6 @@ class NotesHandler:
         start_to_close_timeout=timedelta(seconds=10),
         retry_policy=RetryPolicy(maximum_attempts=2),
     )
+    foo = nexuskit.run_workflow(NotesService.foo, Foo.run)
+    foo_get = nexuskit.query_workflow(NotesService.foo_get, Foo.get)
+    foo_finish = nexuskit.signal_workflow(NotesService.foo_finish, Foo.finish)

@@ -15,9 +15,9 @@ from temporalio.worker import Worker
 
 import nexuskit
 from tests.support.servers import CALLERS, HANDLERS, Server
-from tests.teams.builders import KeepNotes, NotesHandler, shout
+from tests.teams.builders import Foo, KeepNotes, NotesHandler, shout
 from tests.teams.services import Payments, ProcessPayment, charge
-from tests.teams.workflows import Ask, CallAndLetGo, CallOnce, Told
+from tests.teams.workflows import Ask, AskWho, CallAndLetGo, CallOnce, Told, WalkFoo
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ async def teams(server: Server) -> AsyncIterator[Teams]:
     spec = EndpointSpec(name=name, target=target)
     await orders.operator_service.create_nexus_endpoint(CreateNexusEndpointRequest(spec=spec))
     async with (
-        Worker(orders, task_queue=name, workflows=[CallOnce, CallAndLetGo]),
+        Worker(orders, task_queue=name, workflows=[CallOnce, CallAndLetGo, AskWho, WalkFoo]),
         Worker(
             payments,
             task_queue=name,
-            workflows=[ProcessPayment, KeepNotes],
+            workflows=[ProcessPayment, KeepNotes, Foo],
             activities=[charge, shout],
             nexus_service_handlers=[Payments(), NotesHandler()],
         ),

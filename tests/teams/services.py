@@ -47,6 +47,7 @@ class PaymentService:
     status: Operation[str, str] = nexuskit.operation(name="process/status")
     answer: Operation[Payment, Receipt] = nexuskit.operation(deadline=LIMIT)
     nothing: Operation[None, None] = nexuskit.operation(deadline=LIMIT)
+    who: Operation[str, dict[str, str]] = nexuskit.operation(deadline=LIMIT)
 
 
 @nexuskit.service(name="PaymentService")
@@ -134,6 +135,25 @@ class Payments:
     async def answer(self, ctx: StartOperationContext, payment: Payment) -> Receipt:
         """A model there and back."""
         return Receipt(id=payment.id, cents=payment.cents)
+
+    @nexuskit.sync_operation
+    async def who(self, ctx: StartOperationContext, of: str) -> dict[str, str]:
+        """What the context says."""
+        context = nexuskit.operation_context()
+        caller = nexuskit.caller_info()
+        context.logger.info("asked")
+        return {
+            "operation": str(context.operation),
+            "endpoint": context.endpoint,
+            "namespace": context.namespace,
+            "client": context.client.namespace,
+            "request_id": context.request_id,
+            "links": str(len(context.links)),
+            "deadline": str(context.deadline is not None),
+            "trace": context.trace_context.get("traceparent", ""),
+            "operation_id": context.operation_id or "",
+            "caller": caller.namespace if caller else "",
+        }
 
     @nexuskit.sync_operation
     async def nothing(self, ctx: StartOperationContext, input: None) -> None:

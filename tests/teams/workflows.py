@@ -10,6 +10,7 @@ from temporalio import workflow
 from temporalio.exceptions import NexusOperationError
 
 import nexuskit
+from nexuskit.callers import NotStartedHereError
 from tests.teams.builders import Note, NotesService
 from tests.teams.services import Elsewhere, Payment, PaymentService, WiderService
 
@@ -83,6 +84,41 @@ class CallOnce:
                 cause = cause.__cause__
             sdk = isinstance(error, NexusOperationError) or isinstance(error.__cause__, NexusOperationError)
             return Told(None, type(error).__name__, str(error), fields, causes, sdk)
+
+
+@workflow.defn
+class AskWho:
+    """Asks what the handler knows of a call."""
+
+    @workflow.run
+    async def run(self, ask: Ask) -> dict[str, str]:
+        """One call."""
+        payments = nexuskit.caller(PaymentService, endpoint=ask.endpoint)
+        headers = {"TraceParent": "00-trace", "Temporal-Source-Namespace": "forged"}
+        return await payments.execute(PaymentService.who, "", id=ask.id, headers=headers)
+
+
+@workflow.defn
+class WalkFoo:
+    """Starts an operation with an id of its own choice, and reaches it by that id."""
+
+    @workflow.run
+    async def run(self, ask: Ask) -> list[Any]:
+        """From the start to the result."""
+        notes = nexuskit.caller(NotesService, endpoint=ask.endpoint)
+        started = await notes.start(NotesService.foo, "bar", id=ask.id)
+        begun = started.info()
+        foo = notes.handle(NotesService.foo, id=ask.id)
+        got = await foo.execute(NotesService.foo_get, None)
+        refused: list[str] = []
+        for attempt in (foo.cancel, foo.info):
+            try:
+                attempt()
+            except NotStartedHereError as error:
+                refused.append(str(error))
+        await foo.execute(NotesService.foo_finish, None)
+        result = await started.result()
+        return [begun.state, begun.operation_token is not None, got.texts, result.texts, started.info().state, refused]
 
 
 @workflow.defn

@@ -11,10 +11,20 @@ from nexuskit.callers.errors import (
     NexusTimeoutError,
     NexusUnauthorizedError,
 )
-from nexuskit.callers.workflow import CallHandle, NexusTimeoutWarning, WorkflowCaller, caller
+from nexuskit.callers.workflow import (
+    BoundHandle,
+    CallHandle,
+    CallInfo,
+    NexusTimeoutWarning,
+    NotStartedHereError,
+    WorkflowCaller,
+    caller,
+)
 
 __all__ = [
+    "BoundHandle",
     "CallHandle",
+    "CallInfo",
     "NexusCallError",
     "NexusCancelledError",
     "NexusHandlerError",
@@ -25,6 +35,7 @@ __all__ = [
     "NexusTimeoutError",
     "NexusTimeoutWarning",
     "NexusUnauthorizedError",
+    "NotStartedHereError",
     "WorkflowCaller",
     "caller",
 ]

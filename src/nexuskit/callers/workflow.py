@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 from nexusrpc import InputT, OutputT
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import NexusOperationError
+from temporalio.exceptions import ApplicationError, CancelledError, NexusOperationError
 from temporalio.workflow import NexusOperationCancellationType
 
 from nexuskit.callers.outcomes import invalid_input, invalid_output, what_to_raise
 from nexuskit.contract import InvalidValueError, operation_contract, service_contract
 from nexuskit.contract.names import encoded
+from nexuskit.contract.operation_ids import OPERATION_ID, checked_id
 from nexuskit.contract.payloads import from_payload, to_payload
 
 if TYPE_CHECKING:
@@ -24,12 +26,41 @@ if TYPE_CHECKING:
     from nexuskit.contract import OperationContract
 
 
+T = TypeVar("T")
+
 CALLERS_LINE = 3
 """Frames from the warning to the line of the workflow that makes the call."""
 
 
 class NexusTimeoutWarning(UserWarning):
     """A call that nothing limits: it waits for ever if the handler is never there."""
+
+
+State = Literal["started", "succeeded", "failed", "cancelled"]
+
+
+class CallOptions(TypedDict, total=False):
+    """What a call may say beside its operation and input; see `WorkflowCaller.execute`."""
+
+    schedule_to_close_timeout: timedelta | None
+    schedule_to_start_timeout: timedelta | None
+    start_to_close_timeout: timedelta | None
+    cancellation_type: NexusOperationCancellationType
+    headers: Mapping[str, str] | None
+    summary: str | None
+
+
+@dataclass(frozen=True)
+class CallInfo:
+    """What a workflow knows of an operation that it started: the same whenever its history is read again.
+
+    Attributes:
+        state: where it stands; an outcome once it was awaited.
+        operation_token: the handler's name for it; None where it answered at once.
+    """
+
+    state: State
+    operation_token: str | None
 
 
 class CallHandle(Generic[OutputT]):
@@ -45,6 +76,11 @@ class CallHandle(Generic[OutputT]):
         self._contract = contract
         self._endpoint = endpoint
         self._handle = handle
+        self._state: State = "started" if handle.operation_token is not None else "succeeded"
+
+    def info(self) -> CallInfo:
+        """Where it stands, as far as the workflow knows."""
+        return CallInfo(self._state, self.operation_token)
 
     @property
     def operation_token(self) -> str | None:
@@ -65,7 +101,9 @@ class CallHandle(Generic[OutputT]):
         try:
             raw = await self._handle
         except NexusOperationError as error:
+            self._state = "cancelled" if isinstance(error.__cause__, CancelledError) else "failed"
             raise what_to_raise(self._contract, error)  # noqa: B904, its cause is set
+        self._state = "succeeded"
         try:
             return from_payload(self._contract.output_type, raw.payload)
         except InvalidValueError as error:
@@ -74,6 +112,59 @@ class CallHandle(Generic[OutputT]):
     def __await__(self) -> Generator[Any, Any, OutputT]:
         """The same as `result()`."""
         return self.result().__await__()
+
+
+class NotStartedHereError(ApplicationError):
+    """A workflow asks for the outcome of an operation that it has not started."""
+
+    def __init__(self, contract: OperationContract, id: str, what: str) -> None:
+        super().__init__(
+            f"{contract} with id {id!r} was not started by this workflow, and Temporal lets nobody else {what}. Call an"
+            " operation that asks or cancels what is behind it, such as a query or a signal, by this handle's execute",
+            type="NotStartedHere",
+            non_retryable=True,
+        )
+
+
+class BoundHandle(Generic[OutputT]):
+    """An operation by its id, whoever started it; see `WorkflowCaller.handle`.
+
+    Attributes:
+        id: its id.
+    """
+
+    def __init__(self, caller: WorkflowCaller, contract: OperationContract, id: str) -> None:
+        self.id = id
+        self._caller = caller
+        self._contract = contract
+
+    async def execute(self, operation: Operation[InputT, T], input: InputT, **options: Unpack[CallOptions]) -> T:
+        """Call another operation of the service with this id, and wait for its result; see `WorkflowCaller.execute`."""
+        return await self._caller.execute(operation, input, id=self.id, **options)
+
+    async def result(self) -> OutputT:
+        """Not for a workflow that did not start it.
+
+        Raises:
+            NotStartedHereError: always.
+        """
+        raise NotStartedHereError(self._contract, self.id, "wait for its result")
+
+    def cancel(self) -> bool:
+        """Not for a workflow that did not start it.
+
+        Raises:
+            NotStartedHereError: always.
+        """
+        raise NotStartedHereError(self._contract, self.id, "cancel it")
+
+    def info(self) -> CallInfo:
+        """Not for a workflow that did not start it.
+
+        Raises:
+            NotStartedHereError: always.
+        """
+        raise NotStartedHereError(self._contract, self.id, "see how it is")
 
 
 class WorkflowCaller:
@@ -94,6 +185,7 @@ class WorkflowCaller:
         cancellation_type: NexusOperationCancellationType = NexusOperationCancellationType.WAIT_COMPLETED,
         headers: Mapping[str, str] | None = None,
         summary: str | None = None,
+        id: str | None = None,
     ) -> OutputT:
         """Call an operation and wait for its result.
 
@@ -106,6 +198,7 @@ class WorkflowCaller:
             cancellation_type: what a cancelled workflow waits for.
             headers: what goes to the handler beside the input.
             summary: what people see of it.
+            id: the caller's own id for the operation, by which anybody reaches it again; see `handle`.
 
         Raises:
             NexusInvalidInputError: the contract refuses the input; nothing was scheduled.
@@ -121,6 +214,7 @@ class WorkflowCaller:
             cancellation_type=cancellation_type,
             headers=headers,
             summary=summary,
+            id=id,
         )
         return await handle.result()
 
@@ -135,6 +229,7 @@ class WorkflowCaller:
         cancellation_type: NexusOperationCancellationType = NexusOperationCancellationType.WAIT_COMPLETED,
         headers: Mapping[str, str] | None = None,
         summary: str | None = None,
+        id: str | None = None,
     ) -> CallHandle[OutputT]:
         """Call an operation; returns when its handler has started it, or answered. Arguments and errors: `execute`."""
         return await self._start(
@@ -146,7 +241,17 @@ class WorkflowCaller:
             cancellation_type=cancellation_type,
             headers=headers,
             summary=summary,
+            id=id,
         )
+
+    def handle(self, operation: Operation[InputT, OutputT], *, id: str) -> BoundHandle[OutputT]:
+        """An operation that somebody started with this id: a way to send other operations to what is behind it.
+
+        Args:
+            operation: the operation that was started.
+            id: the id that its caller chose.
+        """
+        return BoundHandle(self, operation_contract(self._contract, operation), id)
 
     async def _start(
         self,
@@ -154,11 +259,14 @@ class WorkflowCaller:
         input: InputT,
         *,
         schedule_to_close_timeout: timedelta | None,
+        headers: Mapping[str, str] | None,
+        id: str | None,
         **options: Any,
     ) -> CallHandle[OutputT]:
         contract = operation_contract(self._contract, operation)
         try:
             payload = to_payload(contract.input_type, input)
+            chosen = {OPERATION_ID: checked_id(id)} if id is not None else {}
         except InvalidValueError as error:
             raise invalid_input(contract, error, self._endpoint) from None
         limit = schedule_to_close_timeout or contract.deadline
@@ -175,6 +283,7 @@ class WorkflowCaller:
                 RawValue(payload),
                 output_type=RawValue,
                 schedule_to_close_timeout=limit,
+                headers={**(headers or {}), **chosen} or None,
                 **options,
             )
         except NexusOperationError as error:

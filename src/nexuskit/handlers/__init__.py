@@ -2,13 +2,19 @@
 
 from nexusrpc.handler import sync_operation
 
+from nexuskit.contract.operation_ids import operation_id
 from nexuskit.handlers.activities import run_activity
+from nexuskit.handlers.context import OperationContext, caller_info, operation_context
 from nexuskit.handlers.messages import query_workflow, signal_with_start, signal_workflow, update_workflow
 from nexuskit.handlers.service import HandlerDefinitionError, service_handler
 from nexuskit.handlers.workflows import run_workflow
 
 __all__ = [
     "HandlerDefinitionError",
+    "OperationContext",
+    "caller_info",
+    "operation_context",
+    "operation_id",
     "query_workflow",
     "run_activity",
     "run_workflow",

@@ -40,7 +40,7 @@ def run_activity(
     operation: Operation[InputT, OutputT],
     activity: Callable[[InputT], Awaitable[OutputT] | OutputT] | str,
     *,
-    id: Option[str, InputT],
+    id: Option[str, InputT] | None = None,
     task_queue: Option[str, InputT] | None = None,
     schedule_to_close_timeout: Option[timedelta, InputT] | None = None,
     schedule_to_start_timeout: Option[timedelta, InputT] | None = None,
@@ -55,7 +55,8 @@ def run_activity(
     Args:
         operation: the operation of the contract.
         activity: the activity, or its name.
-        id: the activity's id, or a function of the input: one id for one piece of business.
+        id: the activity's id, or a function of the input; without it, the id that the caller chooses. One id for one
+            piece of business.
         task_queue: its task queue; without it, the one of the handler.
         schedule_to_close_timeout: how long it takes at most, with its retries.
         schedule_to_start_timeout: how long until a worker takes it.

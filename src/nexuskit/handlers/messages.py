@@ -76,7 +76,7 @@ def query_workflow(
     operation: Operation[InputT, OutputT],
     query: Callable[[W], OutputT] | Callable[[W, InputT], OutputT] | str,
     *,
-    id: Option[str, InputT],
+    id: Option[str, InputT] | None = None,
     run_id: Option[str, InputT] | None = None,
     reject_condition: Option[QueryRejectCondition, InputT] | None = None,
 ) -> Message[InputT, OutputT]:
@@ -85,7 +85,7 @@ def query_workflow(
     Args:
         operation: the operation of the contract.
         query: the workflow's query method, which takes nothing or the operation's input; or its name, which takes it.
-        id: the workflow's id, or a function of the input that finds it.
+        id: the workflow's id, or a function of the input that finds it; without it, the id that the caller chose.
         run_id: which run of it; without it, the newest.
         reject_condition: when it is not asked at all, such as when the workflow is closed.
 
@@ -111,7 +111,7 @@ def signal_workflow(
     operation: Operation[InputT, None],
     signal: Callable[[W, InputT], Any] | Callable[[W], Any] | str,
     *,
-    id: Option[str, InputT],
+    id: Option[str, InputT] | None = None,
     run_id: Option[str, InputT] | None = None,
 ) -> Message[InputT, None]:
     """An operation that sends a signal to a workflow, and is done when the signal is in its history.
@@ -119,7 +119,7 @@ def signal_workflow(
     Args:
         operation: the operation of the contract.
         signal: the workflow's signal method, which takes nothing or the operation's input; or its name, which takes it.
-        id: the workflow's id, or a function of the input that finds it.
+        id: the workflow's id, or a function of the input that finds it; without it, the id that the caller chose.
         run_id: which run of it; without it, the one that runs.
 
     A workflow that is not there, or is closed, is NOT_FOUND.
@@ -138,7 +138,7 @@ def signal_with_start(
     workflow: Callable[[W, InputT], Awaitable[Any]] | str,
     signal: Callable[[W, InputT], Any] | Callable[[W], Any] | str,
     *,
-    id: Option[str, InputT],
+    id: Option[str, InputT] | None = None,
     task_queue: Option[str, InputT] | None = None,
     id_reuse_policy: Option[WorkflowIDReusePolicy, InputT] | None = None,
 ) -> Message[InputT, None]:
@@ -148,7 +148,7 @@ def signal_with_start(
         operation: the operation of the contract.
         workflow: the workflow's run method, or its name; it takes the operation's input.
         signal: the workflow's signal method, which takes nothing or the operation's input; or its name, which takes it.
-        id: the workflow's id, or a function of the input that finds it.
+        id: the workflow's id, or a function of the input that finds it; without it, the id that the caller chose.
         task_queue: its task queue; without it, the one of the handler.
         id_reuse_policy: whether the id of a closed workflow may be taken.
     """
@@ -188,7 +188,7 @@ def update_workflow(
     operation: Operation[InputT, OutputT],
     update: Callable[[W, InputT], Awaitable[OutputT] | OutputT] | str,
     *,
-    id: Option[str, InputT],
+    id: Option[str, InputT] | None = None,
     run_id: Option[str, InputT] | None = None,
     update_id: Option[str, InputT] | None = None,
 ) -> UpdateWorkflow[InputT, OutputT]:
@@ -197,7 +197,7 @@ def update_workflow(
     Args:
         operation: the operation of the contract.
         update: the workflow's update method, or its name; it takes the operation's input.
-        id: the workflow's id, or a function of the input that finds it.
+        id: the workflow's id, or a function of the input that finds it; without it, the id that the caller chose.
         run_id: which run of it; without it, the one that runs.
         update_id: the update's id; without it the call's request id, so that a call that is tried again is one update.
 

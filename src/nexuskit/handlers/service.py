@@ -15,6 +15,7 @@ from temporalio.common import RawValue
 from nexuskit.contract import InvalidValueError, service_contract
 from nexuskit.contract.names import encoded
 from nexuskit.contract.payloads import from_payload, to_payload
+from nexuskit.handlers.context import cancelling, starting
 from nexuskit.handlers.outcomes import raise_outcome, refuse_input, refuse_output
 
 if TYPE_CHECKING:
@@ -130,19 +131,21 @@ class _Checked(OperationHandler[RawValue, RawValue]):
         self, ctx: StartOperationContext, input: RawValue
     ) -> StartOperationResultSync[RawValue] | StartOperationResultAsync:
         value = _input(self._contract, input)
-        try:
-            result = await cast("Any", self._handler.start(ctx, value))
-        except Exception as error:  # noqa: BLE001, a handler may raise anything
-            raise_outcome(self._contract, error)
+        with starting(self._contract, ctx):
+            try:
+                result = await cast("Any", self._handler.start(ctx, value))
+            except Exception as error:  # noqa: BLE001, a handler may raise anything
+                raise_outcome(self._contract, error)
         return _output(self._contract, result)
 
     async def cancel(self, ctx: CancelOperationContext, token: str) -> None:
-        try:
-            done = self._handler.cancel(ctx, token)
-            if inspect.isawaitable(done):
-                await done
-        except Exception as error:  # noqa: BLE001, a handler may raise anything
-            raise_outcome(self._contract, error)
+        with cancelling(self._contract, ctx, token):
+            try:
+                done = self._handler.cancel(ctx, token)
+                if inspect.isawaitable(done):
+                    await done
+            except Exception as error:  # noqa: BLE001, a handler may raise anything
+                raise_outcome(self._contract, error)
 
 
 class _CheckedInThread(_Checked):
@@ -152,10 +155,11 @@ class _CheckedInThread(_Checked):
         self, ctx: StartOperationContext, input: RawValue
     ) -> StartOperationResultSync[RawValue] | StartOperationResultAsync:
         value = _input(self._contract, input)
-        try:
-            result = self._handler.start(ctx, value)
-        except Exception as error:  # noqa: BLE001, a handler may raise anything
-            raise_outcome(self._contract, error)
+        with starting(self._contract, ctx):
+            try:
+                result = self._handler.start(ctx, value)
+            except Exception as error:  # noqa: BLE001, a handler may raise anything
+                raise_outcome(self._contract, error)
         return _output(self._contract, cast("Any", result))
 
 

@@ -43,7 +43,7 @@ def run_workflow(
     operation: Operation[InputT, OutputT],
     workflow: Callable[[W, InputT], Awaitable[OutputT]] | str,
     *,
-    id: Option[str, InputT],
+    id: Option[str, InputT] | None = None,
     task_queue: Option[str, InputT] | None = None,
     execution_timeout: Option[timedelta, InputT] | None = None,
     run_timeout: Option[timedelta, InputT] | None = None,
@@ -63,8 +63,9 @@ def run_workflow(
     Args:
         operation: the operation of the contract.
         workflow: the workflow's run method, or its name.
-        id: the workflow's id, or a function of the input. One id for one piece of business: a second call of the same
-            id is refused while the first runs, or attaches to it with `WorkflowIDConflictPolicy.USE_EXISTING`.
+        id: the workflow's id, or a function of the input; without it, the id that the caller chooses. One id for one
+            piece of business: a second call of the same id is refused while the first runs, or attaches to it with
+            `WorkflowIDConflictPolicy.USE_EXISTING`.
         task_queue: its task queue; without it, the one of the handler.
 
         execution_timeout: how long the workflow takes at most, with its retries and continuations.

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from temporalio.api.enums.v1 import ArchivalState, WorkerVersioningMode
 
 from nexuskit.backend.errors import invalid_argument, unimplemented
-from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.history import queue_name
 from nexuskit.backend.settings import Limits
 from nexuskit.backend.times import fault, span
+from nexuskit.identity.callers import EMBEDDED_CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,10 +157,10 @@ REFUSED: Mapping[str, frozenset[str]] = MappingProxyType(
 
 ACCEPTED: Mapping[str, object] = MappingProxyType(
     {
-        "ClusterReplicationConfig.cluster_name": CLUSTER_NAME,
+        "ClusterReplicationConfig.cluster_name": EMBEDDED_CLUSTER,
         "NamespaceConfig.history_archival_state": ArchivalState.ARCHIVAL_STATE_DISABLED,
         "NamespaceConfig.visibility_archival_state": ArchivalState.ARCHIVAL_STATE_DISABLED,
-        "RegisterNamespaceRequest.active_cluster_name": CLUSTER_NAME,
+        "RegisterNamespaceRequest.active_cluster_name": EMBEDDED_CLUSTER,
         "RegisterNamespaceRequest.history_archival_state": ArchivalState.ARCHIVAL_STATE_DISABLED,
         "RegisterNamespaceRequest.visibility_archival_state": ArchivalState.ARCHIVAL_STATE_DISABLED,
         "WorkerDeploymentOptions.worker_versioning_mode": WorkerVersioningMode.WORKER_VERSIONING_MODE_UNVERSIONED,

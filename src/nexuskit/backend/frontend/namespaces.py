@@ -25,9 +25,9 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend import tokens
 from nexuskit.backend.errors import invalid_argument, unimplemented
-from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.namespaces import Namespace, check_name
 from nexuskit.backend.times import HOUR, duration, span
+from nexuskit.identity.callers import EMBEDDED_CLUSTER
 
 if TYPE_CHECKING:
     from nexuskit.backend.frontend.call import Call
@@ -168,6 +168,6 @@ def _described(services: Services, namespace: Namespace) -> DescribeNamespaceRes
         ),
         config=NamespaceConfig(workflow_execution_retention_ttl=duration(namespace.retention)),
         replication_config=NamespaceReplicationConfig(
-            active_cluster_name=CLUSTER_NAME, clusters=[ClusterReplicationConfig(cluster_name=CLUSTER_NAME)]
+            active_cluster_name=EMBEDDED_CLUSTER, clusters=[ClusterReplicationConfig(cluster_name=EMBEDDED_CLUSTER)]
         ),
     )

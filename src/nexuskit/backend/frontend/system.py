@@ -11,12 +11,11 @@ from temporalio.api.workflowservice.v1 import (
     GetSystemInfoResponse,
 )
 
+from nexuskit.identity.callers import EMBEDDED_CLUSTER
+
 if TYPE_CHECKING:
     from nexuskit.backend.frontend.call import Call
     from nexuskit.backend.services import Services
-
-CLUSTER_NAME = "nexuskit-embedded"
-"""By this a program knows that it talks to the embedded backend and not to a Temporal cluster."""
 
 REFERENCE = "1.32.1"
 """The Temporal server that the backend behaves like, by its version."""
@@ -47,7 +46,7 @@ async def get_cluster_info(services: Services, _: Call, request: GetClusterInfoR
     return GetClusterInfoResponse(
         server_version=f"{REFERENCE}+nexuskit.{services.version}",
         cluster_id=services.cluster_id,
-        cluster_name=CLUSTER_NAME,
+        cluster_name=EMBEDDED_CLUSTER,
         history_shard_count=1,
         persistence_store="sqlite",
         visibility_store="sqlite",

@@ -29,10 +29,10 @@ from temporalio.api.workflowservice.v1 import (
 
 from nexuskit.backend.errors import invalid_argument
 from nexuskit.backend.frontend.checks import check_id_length, check_text
-from nexuskit.backend.frontend.system import CLUSTER_NAME
 from nexuskit.backend.history import queue_name
 from nexuskit.backend.history.state import Destination
 from nexuskit.backend.times import duration, timestamp
+from nexuskit.identity.callers import EMBEDDED_CLUSTER
 
 if TYPE_CHECKING:
     from temporalio.api.taskqueue.v1 import TaskQueue
@@ -138,7 +138,7 @@ async def list_partitions(
     """ListTaskQueuePartitions: a queue is in one part."""
     name = _checked(services, request.task_queue)
     services.namespaces.get(request.namespace)
-    whole = [TaskQueuePartitionMetadata(key=name, owner_host_name=CLUSTER_NAME)]
+    whole = [TaskQueuePartitionMetadata(key=name, owner_host_name=EMBEDDED_CLUSTER)]
     return ListTaskQueuePartitionsResponse(activity_task_queue_partitions=whole, workflow_task_queue_partitions=whole)
 
 

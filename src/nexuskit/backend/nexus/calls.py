@@ -13,9 +13,10 @@ from temporalio.api.nexus.v1 import Response
 from nexuskit.backend.nexus.breaker import Fault, Verdict
 from nexuskit.backend.nexus.completions import SYSTEM_CALLBACK_URL
 from nexuskit.backend.nexus.failures import handler_error, retryable
-from nexuskit.backend.nexus.headers import SOURCE_NAMESPACE, handed_on, milliseconds
+from nexuskit.backend.nexus.headers import handed_on, milliseconds
 from nexuskit.backend.nexus.lanes import NOTHING_SAID, Said
 from nexuskit.backend.settings import Limits
+from nexuskit.identity.callers import SOURCE_NAMESPACE
 from nexuskit.protocol.headers import REQUEST_TIMEOUT
 
 if TYPE_CHECKING:

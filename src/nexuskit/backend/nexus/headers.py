@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from nexuskit.backend.history.nexus_commands import RESERVED_HEADERS
 from nexuskit.backend.times import MILLISECOND
-
-SOURCE_NAMESPACE = "temporal-source-namespace"
-"""The caller's namespace, said by the server and by nobody else."""
+from nexuskit.identity.callers import SOURCE_NAMESPACE
 
 _OURS = RESERVED_HEADERS | frozenset(
     {
