@@ -9,6 +9,7 @@ import pytest
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
+import nexuskit
 from nexuskit.demo.payments import payment_id
 from nexuskit.demo.scenario import (
     GOOD,
@@ -51,7 +52,7 @@ async def ran(server: Server) -> Ran:
     """Both orders, run to their end."""
 
     async def client(namespace: str) -> Client:
-        return await Client.connect(server.address, namespace=namespace)
+        return await Client.connect(server.address, namespace=namespace, plugins=[nexuskit.Plugin()])
 
     connect = Clients(client)
     orders, payments = await connect(ORDERS), await connect(PAYMENTS)

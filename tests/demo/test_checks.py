@@ -11,7 +11,6 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from nexuskit.demo.checks import Check, check_declined, check_kept, check_once, check_paid
-from nexuskit.demo.contract import Decline
 from nexuskit.demo.scenario import Order
 from nexuskit.trace import Activity, NexusCall, Ref, State, Step, Timer, Unreadable, Workflow
 from tests.demo.conftest import Ran
@@ -91,7 +90,7 @@ def test_an_unreadable_target_is_noticed(ran: Ran) -> None:
 
 def test_a_decline_for_another_reason_is_noticed(ran: Ran) -> None:
     assert ran.declined.result is not None
-    result = replace(ran.declined.result, declined=Decline(reason="stolen"))
+    result = replace(ran.declined.result, declined="stolen")
     assert wrong(check_declined(replace(ran.declined, result=result))) == {"the caller caught the typed error"}
 
 

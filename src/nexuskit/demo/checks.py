@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
-from nexuskit.demo.contract import CARD_DECLINED, Decline, Receipt
+from nexuskit.demo.contract import CardDeclined, Receipt
 from nexuskit.demo.payments import SETTLEMENT, payment_id, quote_for
 from nexuskit.demo.scenario import PAYMENTS, Order
 from nexuskit.trace import Activity, NexusCall, Node, State, Timer, Workflow
@@ -50,12 +50,13 @@ def check_paid(order: Order) -> Iterator[Check]:
 def check_declined(order: Order) -> Iterator[Check]:
     """The order whose card is refused: its workflow completes, and reports the decline."""
     result = order.result
-    yield _equal("the caller caught the typed error", result and result.declined, Decline(reason="insufficient funds"))
+    yield _equal("the caller caught the typed error", result and result.declined, "insufficient funds")
     yield _equal("the declined order has no receipt", result and result.receipt, None)
     call = _calls(order.trace).get("process")
     yield _equal("process failed", _outcome(call), ("async", State.FAILED))
     types = [failure.type for failure in call.failure.chain] if call and call.failure else []
-    yield Check(f"the failure is a {CARD_DECLINED}", CARD_DECLINED in types, f"{types}")
+    wanted = CardDeclined.error_name
+    yield Check(f"the failure is a {wanted}", wanted in types, f"{types}")
     yield _equal("the workflow in payments failed", _target(call), (PAYMENTS, State.FAILED))
     timers = [step for step in _target_steps(call) if isinstance(step, Timer)]
     yield _equal("no settlement was waited for", timers, [])

@@ -1,8 +1,11 @@
 """The contract: what the payments team offers to others. It names no namespace, endpoint or server."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-import nexusrpc
+from nexusrpc import Operation
+
+import nexuskit
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,20 @@ class Receipt:
     charged_cents: int
 
 
-@dataclass(frozen=True)
-class Decline:
-    """Details of the error `CARD_DECLINED`."""
+class CardDeclined(nexuskit.DeclaredError):
+    """The card was refused."""
 
     reason: str
 
 
-CARD_DECLINED = "CardDeclined"
-"""Type of the application error that `process` ends with when the card is refused."""
-
-
-@nexusrpc.service
+@nexuskit.service(version="1.0")
 class PaymentService:
     """Takes payments."""
 
-    quote: nexusrpc.Operation[Payment, Quote]
+    quote: Operation[Payment, Quote] = nexuskit.operation(kind="sync", deadline=timedelta(seconds=30))
     """Answers at once."""
 
-    process: nexusrpc.Operation[Payment, Receipt]
+    process: Operation[Payment, Receipt] = nexuskit.operation(
+        kind="async", deadline=timedelta(minutes=5), errors=[CardDeclined]
+    )
     """Takes as long as the payment takes: a workflow behind it charges the card and waits for settlement."""

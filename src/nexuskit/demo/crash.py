@@ -14,6 +14,7 @@ from types import TracebackType
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
+import nexuskit
 from nexuskit.backend import StartError
 from nexuskit.demo import checks
 from nexuskit.demo.checks import Check
@@ -141,7 +142,7 @@ async def run_with_crash(teller: Teller, database: Path) -> Outcome:
     async with BackendProcess(database) as backend:
 
         async def client(namespace: str) -> Client:
-            return await Client.connect(backend.address, namespace=namespace)
+            return await Client.connect(backend.address, namespace=namespace, plugins=[nexuskit.Plugin()])
 
         connect = Clients(client)
         orders, payments = await connect(ORDERS), await connect(PAYMENTS)

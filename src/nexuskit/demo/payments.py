@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-import nexusrpc.handler
-from temporalio import activity, nexus, workflow
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from nexusrpc.handler import StartOperationContext
+from temporalio import activity, workflow
 
-from nexuskit.demo.contract import CARD_DECLINED, Decline, Payment, PaymentService, Quote, Receipt
+import nexuskit
+from nexuskit.demo.contract import CardDeclined, Payment, PaymentService, Quote, Receipt
 
 TASK_QUEUE = "payments"
 SETTLEMENT = timedelta(seconds=1)
@@ -28,16 +28,10 @@ async def charge_card(payment: Payment) -> int:
     """Charge the card; answers the cents charged.
 
     Raises:
-        ApplicationError: Of type `CARD_DECLINED` with a `Decline` as its details: no use to try again.
+        CardDeclined: No use to try again.
     """
     if payment.card.endswith("0000"):
-        raise ApplicationError(
-            f"the bank refused card {payment.card}",
-            Decline(reason="insufficient funds"),
-            type=CARD_DECLINED,
-            non_retryable=True,
-            category=ApplicationErrorCategory.BENIGN,  # expected in daily business: kept out of the error log
-        )
+        raise CardDeclined(reason="insufficient funds")
     return quote_for(payment).total_cents
 
 
@@ -55,16 +49,13 @@ class ProcessPayment:
         return Receipt(payment_id=workflow.info().workflow_id, charged_cents=charged_cents)
 
 
-@nexusrpc.handler.service_handler(service=PaymentService)
+@nexuskit.service_handler(PaymentService)
 class PaymentHandler:
     """Answers the operations of the contract."""
 
-    @nexusrpc.handler.sync_operation
-    async def quote(self, ctx: nexusrpc.handler.StartOperationContext, payment: Payment) -> Quote:
+    process = nexuskit.run_workflow(PaymentService.process, ProcessPayment.run, id=payment_id)
+
+    @nexuskit.sync_operation
+    async def quote(self, ctx: StartOperationContext, payment: Payment) -> Quote:
         """Answer at once."""
         return quote_for(payment)
-
-    @nexus.workflow_run_operation
-    async def process(self, ctx: nexus.WorkflowRunOperationContext, payment: Payment) -> nexus.WorkflowHandle[Receipt]:
-        """Start the workflow whose result completes the operation."""
-        return await ctx.start_workflow(ProcessPayment.run, payment, id=payment_id(payment))

@@ -93,7 +93,7 @@ def _headline(order: Order) -> Text:
     if result is None:
         return text.append(f"failed, {order.error}", style="red")
     if result.declined:
-        return text.append(f"declined, {result.declined.reason}", style="yellow")
+        return text.append(f"declined, {result.declined}", style="yellow")
     if result.receipt:
         return text.append(f"paid, {result.receipt.charged_cents} cents, receipt {result.receipt.payment_id}", "green")
     return text.append("neither paid nor declined", style="red")

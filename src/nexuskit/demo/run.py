@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 from datetime import timedelta
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from temporalio.runtime import Runtime, TelemetryConfig
 
+import nexuskit
 from nexuskit import backend
 from nexuskit.demo import checks
 from nexuskit.demo.crash import run_with_crash
@@ -76,7 +78,7 @@ async def run_plain(teller: Teller, database: Path) -> Outcome:
     started = time.monotonic()
     teller.say("starting the backend")
     async with backend.serve(db=database, namespaces=[ORDERS, PAYMENTS]) as server:
-        connect = Clients(server.client)
+        connect = Clients(functools.partial(server.client, plugins=[nexuskit.Plugin()]))
         teller.say("registering endpoint payments")
         await register_endpoint(await connect(ORDERS))
         async with workers(connect):
