@@ -28,10 +28,16 @@ if TYPE_CHECKING:
     from nexuskit.contract import operation as operation
     from nexuskit.contract import service as service
     from nexuskit.handlers import OperationContext as OperationContext
+    from nexuskit.handlers import RawCancel as RawCancel
+    from nexuskit.handlers import RawHandler as RawHandler
+    from nexuskit.handlers import RawRequest as RawRequest
+    from nexuskit.handlers import RawResult as RawResult
+    from nexuskit.handlers import RawToken as RawToken
     from nexuskit.handlers import caller_info as caller_info
     from nexuskit.handlers import operation_context as operation_context
     from nexuskit.handlers import operation_id as operation_id
     from nexuskit.handlers import query_workflow as query_workflow
+    from nexuskit.handlers import raw_service as raw_service
     from nexuskit.handlers import run_activity as run_activity
     from nexuskit.handlers import run_workflow as run_workflow
     from nexuskit.handlers import service_handler as service_handler
@@ -58,10 +64,16 @@ _HOMES = {
     "nexuskit.contract": ("DeclaredError", "operation", "service"),
     "nexuskit.handlers": (
         "OperationContext",
+        "RawCancel",
+        "RawHandler",
+        "RawRequest",
+        "RawResult",
+        "RawToken",
         "caller_info",
         "operation_context",
         "operation_id",
         "query_workflow",
+        "raw_service",
         "run_activity",
         "run_workflow",
         "service_handler",
@@ -90,6 +102,11 @@ __all__ = [
     "NexusUnauthorizedError",
     "OperationContext",
     "Plugin",
+    "RawCancel",
+    "RawHandler",
+    "RawRequest",
+    "RawResult",
+    "RawToken",
     "__version__",
     "backend",
     "caller",
@@ -99,6 +116,7 @@ __all__ = [
     "operation_id",
     "protocol",
     "query_workflow",
+    "raw_service",
     "run_activity",
     "run_workflow",
     "service",
