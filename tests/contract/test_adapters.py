@@ -137,7 +137,14 @@ def test_protobuf_messages_and_raw_payloads_pass_as_they_are() -> None:
         adapter(WorkflowExecution).check(raw)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("type_", [object(), type("Thing", (), {}), list["Nowhere"]], ids=str)  # type: ignore[name-defined]  # noqa: F821
+NO_TYPES: dict[str, Any] = {
+    "no type": object(),
+    "a class": type("Thing", (), {}),
+    "a name": list["Nowhere"],  # type: ignore[name-defined]  # noqa: F821
+}
+
+
+@pytest.mark.parametrize("type_", NO_TYPES.values(), ids=NO_TYPES.keys())
 def test_a_type_that_cannot_travel_is_named(type_: Any) -> None:
     with pytest.raises(TypeFaultError, match="cannot travel"):
         adapter(type_)
