@@ -82,8 +82,18 @@ async def process(request: Request) -> Response:
 
 def bare() -> Starlette:
     """The routes that the application is measured against."""
-    paths = {"/nexus/peer/echo": echo, "/nexus/peer/process": process}
-    return Starlette(routes=[Route(path, route, methods=["POST"]) for path, route in paths.items()])
+    return Starlette(routes=routes("/nexus"))
+
+
+def routes(prefix: str = "") -> list[Route]:
+    """What does the same work without Nexus."""
+    paths = {f"{prefix}/peer/echo": echo, f"{prefix}/peer/process": process}
+    return [Route(path, route, methods=["POST"]) for path, route in paths.items()]
+
+
+def bare_mounted() -> Starlette:
+    """The same routes below a mount: what is left of the difference to the mounted application is the application's."""
+    return Starlette(routes=[Mount("/nexus", routes=routes())])
 
 
 def ours() -> Starlette:
@@ -204,6 +214,7 @@ def compare(options: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         servers = {
             "bare Starlette route": (*stack.enter_context(uvicorn_server("bare")), "/nexus"),
+            "bare Starlette route below a mount": (*stack.enter_context(uvicorn_server("bare_mounted")), "/nexus"),
             "NexusApp": (*stack.enter_context(uvicorn_server("alone")), ""),
             "NexusApp, mounted in Starlette": (*stack.enter_context(uvicorn_server("ours")), "/nexus"),
         }

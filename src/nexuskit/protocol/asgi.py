@@ -18,6 +18,7 @@ import asyncio
 import inspect
 import logging
 import threading
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -207,7 +208,7 @@ class NexusApp:
         supervision: Supervision,
     ) -> HttpResponse:
         """The handler's answer; whatever it raises is one, too."""
-        deadline = datetime.now(UTC) + timedelta(seconds=remaining)
+        deadline = datetime.fromtimestamp(time.time() + remaining, UTC)
         try:
             if isinstance(request, StartRequest):
                 return await self._start(request, cancellation, deadline)

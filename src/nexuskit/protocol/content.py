@@ -17,7 +17,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
 from pydantic import (
@@ -42,6 +42,7 @@ JSON = "application/json"
 OCTET_STREAM = "application/octet-stream"
 _JSON_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": JSON})
 _OCTET_HEADERS: Mapping[str, str] = MappingProxyType({"content-type": OCTET_STREAM})
+_BYTES = (bytes, bytearray)
 
 MAX_FAULTS = 20
 """Faults of one value that are told; who mends these sees the others next."""
@@ -74,7 +75,7 @@ class JsonSerializer(Serializer):
         """
         if value is None:
             return NO_CONTENT
-        if isinstance(value, bytes | bytearray):
+        if isinstance(value, _BYTES):
             return Content(headers=_OCTET_HEADERS, data=bytes(value))
         try:
             return Content(headers=_JSON_HEADERS, data=_json(value, as_type))
@@ -93,8 +94,8 @@ class JsonSerializer(Serializer):
         Raises:
             SerializerError: the content is of no type that this serializer knows, or no value of the type.
         """
-        encoding = content.headers.get("content-encoding", "identity")
-        if encoding.strip().lower() != "identity":
+        encoding = content.headers.get("content-encoding")
+        if encoding is not None and encoding.strip().lower() != "identity":
             raise SerializerError(f"expected a body without content-encoding, but it is {encoding[:40]!r}")
         kind = media_type(content.headers)
         if kind == JSON:
@@ -149,7 +150,7 @@ async def serialize(serializer: Serializer, value: Any, as_type: Any = None) -> 
     """
     if isinstance(value, RawValue):
         return value.content
-    if isinstance(serializer, JsonSerializer) and type(serializer).serialize is JsonSerializer.serialize:
+    if _inherits(serializer, "serialize"):
         return serializer.serialize(value, as_type)
     content = serializer.serialize(value)
     return content if isinstance(content, Content) else await content
@@ -163,9 +164,19 @@ async def deserialize(serializer: Serializer, content: Content, as_type: Any) ->
     """
     if as_type is RawValue:
         return RawValue(content)
+    if _inherits(serializer, "deserialize"):
+        return serializer.deserialize(content, as_type)
     value: object = serializer.deserialize(content, as_type)
     # Not by `hasattr`: a model of pydantic's looks long for what it does not have.
     return await cast("Awaitable[Any]", value) if isinstance(value, Awaitable) else value
+
+
+def _inherits(serializer: Serializer, method: str) -> TypeGuard[JsonSerializer]:
+    """Whether a method of a serializer is that of `JsonSerializer`: plain, and one that takes a type.
+
+    `isinstance` would not say so of a subclass, and is slow: `Serializer` is a protocol.
+    """
+    return getattr(type(serializer), method, None) is getattr(JsonSerializer, method)
 
 
 @lru_cache(maxsize=1024)

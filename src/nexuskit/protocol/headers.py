@@ -9,7 +9,7 @@ read whole.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nexuskit.protocol.errors import LocalProtocolError, RemoteProtocolError
@@ -87,13 +87,13 @@ _USUAL = frozenset({("content-type", "application/json"), ("content-type", "appl
 class Fields:
     """The header fields of one message, each where it belongs."""
 
-    content: dict[str, str] = field(default_factory=dict[str, str])
+    content: dict[str, str]
     """`content-*`, with their whole names. The length is left out: the body has one."""
-    callback: dict[str, str] = field(default_factory=dict[str, str])
+    callback: dict[str, str]
     """`nexus-callback-*`, without the prefix."""
-    others: dict[str, str] = field(default_factory=dict[str, str])
+    others: dict[str, str]
     """All the rest, but what belongs to the connection."""
-    links: list[str] = field(default_factory=list[str])
+    links: list[str]
     """Each value of `nexus-link`."""
 
 
@@ -105,13 +105,14 @@ def read_fields(headers: Iterable[tuple[str, str]]) -> Fields:
     Raises:
         RemoteProtocolError: all together are too long.
     """
-    fields = Fields()
-    content, callback, others = fields.content, fields.callback, fields.others
+    content: dict[str, str] = {}
+    callback: dict[str, str] = {}
+    others: dict[str, str] = {}
+    links: list[str] = []
     size = 0
     for name, value in headers:
         size += len(name) + len(value)
-        if not name.islower():
-            name = name.lower()
+        name = name.lower()
         if not name.startswith(("content-", "nexus-")):
             if name not in CONNECTION_FIELDS and name not in others:
                 others[name] = value
@@ -119,7 +120,7 @@ def read_fields(headers: Iterable[tuple[str, str]]) -> Fields:
             if name != "content-length":
                 content.setdefault(name, value)
         elif name == LINK:
-            fields.links.append(value)
+            links.append(value)
             others.setdefault(name, value)
         elif name.startswith(CALLBACK_PREFIX):
             callback.setdefault(name.removeprefix(CALLBACK_PREFIX), value)
@@ -127,7 +128,7 @@ def read_fields(headers: Iterable[tuple[str, str]]) -> Fields:
             others.setdefault(name, value)
     if size > MAX_HEADER_BYTES:
         raise RemoteProtocolError(f"expected at most {MAX_HEADER_BYTES} bytes of header fields, but got {size}")
-    return fields
+    return Fields(content, callback, others, links)
 
 
 def check_header(name: str, value: str) -> None:
