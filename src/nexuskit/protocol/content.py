@@ -17,7 +17,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nexusrpc import Content, HandlerError, HandlerErrorType, Serializer
 from pydantic import (
@@ -150,7 +150,7 @@ async def serialize(serializer: Serializer, value: Any, as_type: Any = None) -> 
     """
     if isinstance(value, RawValue):
         return value.content
-    if _inherits(serializer, "serialize"):
+    if isinstance(serializer, JsonSerializer) and type(serializer).serialize is JsonSerializer.serialize:
         return serializer.serialize(value, as_type)
     content = serializer.serialize(value)
     return content if isinstance(content, Content) else await content
@@ -164,19 +164,11 @@ async def deserialize(serializer: Serializer, content: Content, as_type: Any) ->
     """
     if as_type is RawValue:
         return RawValue(content)
-    if _inherits(serializer, "deserialize"):
+    if isinstance(serializer, JsonSerializer) and type(serializer).deserialize is JsonSerializer.deserialize:
         return serializer.deserialize(content, as_type)
     value: object = serializer.deserialize(content, as_type)
     # Not by `hasattr`: a model of pydantic's looks long for what it does not have.
     return await cast("Awaitable[Any]", value) if isinstance(value, Awaitable) else value
-
-
-def _inherits(serializer: Serializer, method: str) -> TypeGuard[JsonSerializer]:
-    """Whether a method of a serializer is that of `JsonSerializer`: plain, and one that takes a type.
-
-    `isinstance` would not say so of a subclass, and is slow: `Serializer` is a protocol.
-    """
-    return getattr(type(serializer), method, None) is getattr(JsonSerializer, method)
 
 
 @lru_cache(maxsize=1024)
