@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from nexuskit import __version__
+from nexuskit.cli import contract
+from nexuskit.cli.exit_code import ExitCode
 
 T = TypeVar("T")
 
@@ -22,16 +24,7 @@ app = typer.Typer(
 )
 
 
-class ExitCode(IntEnum):
-    """What the program ends with."""
-
-    OK = 0
-    FAILED = 1
-    """It ran, and what it was to do went wrong."""
-    REFUSED = 2
-    """It did not begin: wrong usage, or something that it needs is not there."""
-    INTERRUPTED = 130
-    """It was ended by Ctrl-C or SIGTERM."""
+app.add_typer(contract.app)
 
 
 class LogLevel(StrEnum):

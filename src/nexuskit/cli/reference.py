@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from nexuskit.cli.app import app
 
@@ -20,11 +20,26 @@ def reference() -> str:
     group = typer.main.get_command(app)
     if not isinstance(group, TyperGroup):
         raise TypeError(f"nexus has more than one command, so it is a group, not {type(group).__name__}")
-    parts = [f"### nexus\n\n{_text(group.help)}\n\n{_options(group)}"]
-    for name, command in group.commands.items():
-        if isinstance(command, TyperCommand):
-            parts.append(f"### nexus {name}\n\n{_text(command.help)}\n\n{_options(command)}")
-    return "\n\n".join(parts)
+    return "\n\n".join(_parts("nexus", group))
+
+
+def _parts(name: str, command: TyperCommand | TyperGroup) -> list[str]:
+    parts = [f"### {name}", _text(command.help)]
+    if isinstance(command, TyperGroup):
+        parts += [_options(command)] if any(isinstance(each, TyperOption) for each in command.params) else []
+        for below, each in command.commands.items():
+            if isinstance(each, TyperCommand | TyperGroup):
+                parts += _parts(f"{name} {below}", each)
+    else:
+        arguments = [each for each in command.params if isinstance(each, TyperArgument)]
+        if arguments:
+            parts.append("\n".join(["| argument | meaning |", "| --- | --- |", *map(_argument, arguments)]))
+        parts.append(_options(command))
+    return parts
+
+
+def _argument(argument: TyperArgument) -> str:
+    return f"| `{argument.metavar or (argument.name or '').upper()}` | {_text(argument.help)} |"
 
 
 def rewritten(document: str) -> str:

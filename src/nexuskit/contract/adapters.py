@@ -13,7 +13,8 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError, core_schema, to_json
 
 from nexuskit.contract.faults import Fault, InvalidValueError, of_msgspec, of_pydantic
 
@@ -25,6 +26,8 @@ Schema = dict[str, Any]
 """A JSON Schema, 2020-12."""
 
 UNSERIALIZABLE = "not_serializable"
+OPAQUE = "x-opaque-type"
+"""Keyword of a schema that says nothing but this: values are of the type that it names, and travel as they are."""
 
 
 class TypeFaultError(TypeError):
@@ -101,7 +104,20 @@ class _PydanticAdapter(Adapter[T]):
         with warnings.catch_warnings():
             # A default that has no JSON is left out of the schema, which is all that the warning says.
             warnings.simplefilter("ignore")
-            return self._adapter.json_schema(mode=mode, by_alias=True)
+            return self._adapter.json_schema(mode=mode, by_alias=True, schema_generator=_SchemaGenerator)
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    """Says of a field with a default what `encode` does: it may be left out by others, and is always written here."""
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        if self.mode == "serialization" and field["type"] != "typed-dict-field":
+            return not field.get("serialization_exclude") and not field.get("serialization_exclude_if")
+        return super().field_is_required(field, total)
 
 
 class _MsgspecAdapter(Adapter[T]):
@@ -144,7 +160,7 @@ class _OpaqueAdapter(Adapter[T]):
         raise NotImplementedError(f"a {_shown(self.type)} travels as it is, and not as JSON")
 
     def schema(self, mode: Mode) -> Schema:
-        return {"title": self.type.__name__, "$comment": f"a {_shown(self.type)}, which says by itself what it is"}
+        return {"title": self.type.__name__, OPAQUE: _message_name(self.type)}
 
     def check(self, value: T) -> T:
         if isinstance(value, self.type):
@@ -184,6 +200,11 @@ def is_opaque(type_: object) -> bool:
     # By name and by descriptor: neither library is imported for contracts that do not use it.
     raw = (type_.__module__, type_.__qualname__) == ("temporalio.common", "RawValue")
     return raw or (hasattr(type_, "DESCRIPTOR") and hasattr(type_, "SerializeToString"))
+
+
+def _message_name(type_: Any) -> str:
+    """The name that a protobuf message has in every language."""
+    return getattr(getattr(type_, "DESCRIPTOR", None), "full_name", None) or _shown(type_)
 
 
 def _names(schema: Any) -> frozenset[str]:
