@@ -161,6 +161,8 @@ def _described(services: Services, namespace: Namespace) -> DescribeNamespaceRes
                 worker_poll_complete_on_shutdown=True,
                 standalone_activities=True,
                 standalone_activity_start_delay=True,
+                standalone_nexus_operation=True,
+                workflow_update_callbacks=True,
             ),
             limits=NamespaceInfo.Limits(
                 blob_size_limit_error=services.limits.PAYLOAD_SIZE, memo_size_limit_error=services.limits.MEMO_SIZE
