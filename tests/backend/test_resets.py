@@ -6,15 +6,19 @@ from typing import Any
 
 import grpc
 import pytest
+from temporalio.api.command.v1 import Command
 from temporalio.api.common.v1 import Link, WorkflowExecution
 from temporalio.api.enums.v1 import (
+    EventType,
     ResetReapplyExcludeType,
     ResetReapplyType,
     UpdateAdmittedEventOrigin,
     UpdateWorkflowExecutionLifecycleStage,
     WorkflowExecutionStatus,
+    WorkflowIdReusePolicy,
     WorkflowTaskFailedCause,
 )
+from temporalio.api.history.v1 import ChildWorkflowExecutionStartedEventAttributes, HistoryEvent
 from temporalio.api.protocol.v1 import Message
 from temporalio.api.update.v1 import Input, Meta, Request, UpdateRef, WaitPolicy
 from temporalio.api.workflow.v1 import PostResetOperation
@@ -150,6 +154,29 @@ async def test_signals_after_the_point_are_given_to_the_new_run_unless_they_are_
     signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in events]
     assert [name for name in signals if name] == names
     assert event_names(events)[-1] == "WORKFLOW_TASK_SCHEDULED"
+
+
+@pytest.mark.parametrize("excluded", [False, True])
+async def test_a_signal_that_waits_for_the_task_in_flight_is_given_to_the_new_run_unless_it_is_excluded(
+    orders: Namespace, workflow_id: str, queue: str, excluded: bool
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    await signal(orders, workflow_id, "one")
+    await orders.poll_workflow_task(queue)
+    await signal(orders, workflow_id, "two")
+    types = [ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_SIGNAL] if excluded else []
+    second = await reset(orders, workflow_id, first, 4, reset_reapply_exclude_types=types)
+    for run_id, sent in ((first, ["one", "two"]), (second, [] if excluded else ["one", "two"])):
+        events = await orders.history(workflow_id, run_id=run_id)
+        came = [event.workflow_execution_signaled_event_attributes for event in events if _is_signal(event)]
+        assert [each.signal_name for each in came] == sent
+    task = await orders.run_workflow_task(queue, complete_workflow())
+    assert [event.event_id for event in task.history.events] == list(range(1, len(task.history.events) + 1))
+
+
+def _is_signal(event: HistoryEvent) -> bool:
+    return event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
 
 
 @pytest.mark.usefixtures("embedded_only")  # the API has it, the real server refuses it
@@ -296,6 +323,55 @@ async def test_a_child_that_closed_after_the_point_has_closed_for_the_new_run_to
     field = there.WhichOneof("attributes") or ""
     assert getattr(events[9], field) == getattr(there, field)
     assert not (await orders.describe(workflow_id)).pending_children
+
+
+async def test_a_child_whose_start_waits_for_the_task_in_flight_is_the_new_runs_child(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    """On a real server the start may come before the task, too; the new run knows its child either way."""
+    first = await orders.start(workflow_id, queue)
+    task = await orders.poll_workflow_task(queue)
+    await signal(orders, workflow_id, "another task")
+    polling = asyncio.create_task(orders.poll_workflow_task(queue))
+    await orders.polled(queue)  # so that the next task is taken before the child has started, where that can be
+    await orders.complete_workflow_task(task, start_child(f"{workflow_id}-child", f"{queue}-child"))
+    await polling
+    child = await orders.poll_workflow_task(f"{queue}-child")
+    last = (await orders.history(workflow_id))[-1]
+    second = await reset(orders, workflow_id, first, last.event_id)
+    (pending,) = (await orders.describe(workflow_id, second)).pending_children
+    assert pending.run_id == child.workflow_execution.run_id
+    await orders.complete_workflow_task(child, complete_workflow("done"))
+    ended = await orders.wait_for_event(workflow_id, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED)
+    assert ended.child_workflow_execution_completed_event_attributes.result == payloads("done")
+
+
+async def test_a_child_with_the_id_and_the_place_of_another_runs_child_does_not_end_with_that_one(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    """The new run starts it anew, which ends the one that the first run had started by its event of the same number."""
+    child, policy = f"{workflow_id}-child", WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_TERMINATE_IF_RUNNING
+    first = await orders.start(workflow_id, queue)
+    await orders.run_workflow_task(queue)
+    await signal(orders, workflow_id, "go")
+    command = start_child(child, f"{queue}-child", workflow_id_reuse_policy=policy)
+    older = await _started_child(orders, workflow_id, queue, command)
+    await reset(orders, workflow_id, first, 4)
+    newer = await _started_child(orders, workflow_id, queue, command)
+    assert older.initiated_event_id == newer.initiated_event_id
+    await orders.close_event(child, older.workflow_execution.run_id)
+    await orders.run_workflow_task(f"{queue}-child", complete_workflow("done"))
+    ended = await orders.wait_for_event(workflow_id, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED)
+    assert ended.child_workflow_execution_completed_event_attributes.workflow_execution == newer.workflow_execution
+    assert "CHILD_WORKFLOW_EXECUTION_TERMINATED" not in event_names(await orders.history(workflow_id))
+
+
+async def _started_child(
+    orders: Namespace, workflow_id: str, queue: str, command: Command
+) -> ChildWorkflowExecutionStartedEventAttributes:
+    await orders.run_workflow_task(queue, command)
+    event = await orders.wait_for_event(workflow_id, EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_STARTED)
+    return event.child_workflow_execution_started_event_attributes
 
 
 @pytest.mark.parametrize("excluded", [False, True], ids=["given", "excluded"])

@@ -286,11 +286,12 @@ def test_a_child_that_begins_and_ends_under_a_task_gets_both_its_ids_after_it() 
     row = world.execution.of(child.Child).get(5)
     assert row is not None
     world.run(lambda tx: child.started(tx, row, "a run", None))
-    running = child.find(world.execution, 5, "child")
+    running = child.find(world.execution, 5, "child", "a run")
     assert running is not None
+    assert child.find(world.execution, 5, "child", "another's run") is None
     closed = HistoryEvent(workflow_execution_completed_event_attributes={})
     world.run(lambda tx: child.ended(tx, running, "a run", closed))
-    assert child.find(world.execution, 5, "child") is None
+    assert child.find(world.execution, 5, "child", "a run") is None
     world.complete_task(start_timer("wait", 60))
     completed = next(e for e in world.history if e.HasField("child_workflow_execution_completed_event_attributes"))
     began = completed.child_workflow_execution_completed_event_attributes.started_event_id

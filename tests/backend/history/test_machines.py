@@ -409,7 +409,7 @@ class Machines(RuleBasedStateMachine):
     def a_child_ends(self, which: int, event: HistoryEvent) -> None:
         rows = self.children(started=True)
         row = rows[which % len(rows)]
-        assert child.find(self.execution, row.initiated_id, row.workflow_id) == row
+        assert child.find(self.execution, row.initiated_id, row.workflow_id, row.run_id) == row
         self.world.run(lambda tx: child.ended(tx, row, "the child's last run", event))
 
     @rule(which=st.integers(0, 5), arrived=st.booleans())

@@ -12,7 +12,7 @@ from nexuskit.backend import starting
 from nexuskit.backend.errors import Code, StatusError, invalid_argument, not_found, unimplemented
 from nexuskit.backend.frontend import describe
 from nexuskit.backend.frontend.checks import check_text
-from nexuskit.backend.history import reset, signal
+from nexuskit.backend.history import buffer, reset, signal
 from nexuskit.backend.history.state import Info
 
 if TYPE_CHECKING:
@@ -47,11 +47,10 @@ async def reset_workflow(
     signals, updates = _reapplied(request)
     while True:
         base = await describe.find(services, request.namespace, request.workflow_execution)
-        seen = _Seen.of(base)
-        later = await _later(services, base, point)
-        there = await starting.newest(engine, seen.namespace_id, seen.workflow_id)
+        later, last = await _later(services, base, point)
+        there = await starting.newest(engine, base.execution.info.namespace_id, base.execution.info.workflow_id)
         # Nothing is awaited from here on, so what was read is how things are, or it is read again.
-        if base.lost or seen != _Seen.of(base) or there is None:
+        if base.lost or last.changed() or there is None:
             continue
         if there.execution.info.reset_request_id == request.request_id:
             run_id = there.execution.info.run_id
@@ -60,7 +59,7 @@ async def reset_workflow(
         break
     made_of = reset.Rebuild(
         base_run_id=base.execution.info.run_id,
-        later=later,
+        later=[*later, *buffer.in_order(last.run.execution)],
         signals=sent,
         reapply_signals=signals,
         reapply_updates=updates,
@@ -76,18 +75,15 @@ async def reset_workflow(
     return ResetWorkflowExecutionResponse(run_id=run_id)
 
 
-class _Seen(NamedTuple):
-    """How far a run had come."""
+class _Read(NamedTuple):
+    """A run, and how far its history was read."""
 
-    namespace_id: str
-    workflow_id: str
+    run: Resident
     next_event_id: int
-    running: bool
 
-    @classmethod
-    def of(cls, resident: Resident) -> _Seen:
-        info = resident.execution.info
-        return cls(info.namespace_id, info.workflow_id, info.next_event_id, info.running)
+    def changed(self) -> bool:
+        """Whether there is more of it, or what was read is not how things are."""
+        return self.run.lost or self.run.execution.info.next_event_id != self.next_event_id
 
 
 def _reapplied(request: ResetWorkflowExecutionRequest) -> tuple[bool, bool]:
@@ -145,17 +141,21 @@ async def _pieces(
         await asyncio.sleep(0)
 
 
-async def _later(services: Services, base: Resident, point: int) -> list[HistoryEvent]:
-    """What the histories of the base run, and of those that continue it as new, hold from that event on."""
+async def _later(services: Services, base: Resident, point: int) -> tuple[list[HistoryEvent], _Read]:
+    """What the histories of the base run, and of those that continue it as new, hold from that event on; the last run.
+
+    What waits there for a workflow task in flight is in no history yet.
+    """
     events: list[HistoryEvent] = []
     resident, first_id = base, point
     while True:
         last = None
-        async for piece in _pieces(services, resident, first_id, resident.execution.info.next_event_id - 1):
+        read = _Read(resident, resident.execution.info.next_event_id)
+        async for piece in _pieces(services, resident, first_id, read.next_event_id - 1):
             events.extend(piece)
             last = piece[-1]
         if last is None or last.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
-            return events
+            return events, read
         following = last.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
         info = base.execution.info
         try:
@@ -163,5 +163,5 @@ async def _later(services: Services, base: Resident, point: int) -> list[History
         except StatusError as error:
             if error.code != Code.NOT_FOUND:
                 raise
-            return events  # its retention is over, and that of all before it
+            return events, read  # its retention is over, and that of all before it
         first_id = 1

@@ -114,6 +114,13 @@ def waiting(state: Execution) -> Buffered:
     return state.of(Buffered).get(ONLY) or Buffered()
 
 
+def in_order(state: Execution) -> list[HistoryEvent]:
+    """The waiting events as they will be placed: in the order in which they came, but for those that are to be last."""
+    events = [HistoryEvent.FromString(raw) for raw in waiting(state).events]
+    events.sort(key=lambda event: event.WhichOneof("attributes") in _LAST)
+    return events
+
+
 def full(tx: Transaction) -> bool:
     """Whether more events wait, or longer ones, than one workflow task may hold up."""
     held = waiting(tx.state)
@@ -131,14 +138,10 @@ def withdraw(tx: Transaction, wanted: Callable[[HistoryEvent], bool]) -> History
 
 
 def release(tx: Transaction) -> bool:
-    """Give the waiting events their place in history, after all that is there. Returns whether there were any.
-
-    They keep the order in which they came, but for those that are to be last.
-    """
+    """Give the waiting events their place in history, after all that is there. Returns whether there were any."""
     if tx.state.of(Buffered).get(ONLY) is None:
         return False
-    events = [HistoryEvent.FromString(raw) for raw in waiting(tx.state).events]
-    events.sort(key=lambda event: event.WhichOneof("attributes") in _LAST)
+    events = in_order(tx.state)
     tx.note(Released())
     started: dict[int, int] = {}
     for event in events:

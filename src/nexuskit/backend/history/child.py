@@ -358,9 +358,12 @@ def reapply(tx: Transaction, event: HistoryEvent) -> None:
     tx.add(event.event_type, **{name: attributes})
 
 
-def find(state: Execution, initiated_id: int, workflow_id: str) -> Child | None:
-    """The pending child that a closed run was, if its parent still waits for it."""
+def find(state: Execution, initiated_id: int, workflow_id: str, run_id: str) -> Child | None:
+    """The pending child that a closed run was, if its parent still waits for it.
+
+    Not by the initiated event alone: a run that was reset counts its events anew, and may have got another child there.
+    """
     row = state.of(Child).get(initiated_id)
-    if row is None or row.workflow_id != workflow_id or not state.info.running:
+    if row is None or (row.workflow_id, row.run_id) != (workflow_id, run_id) or not state.info.running:
         return None
     return row

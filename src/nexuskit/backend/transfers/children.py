@@ -127,7 +127,7 @@ class Children:
         if closed.execution.of(child.Report).get(child.ONLY) is None:
             return
         if parent is not None:
-            row = child.find(parent.execution, info.parent.initiated_id, info.workflow_id)
+            row = child.find(parent.execution, info.parent.initiated_id, info.workflow_id, info.first_run_id)
             if row is not None:
                 engine.run(parent, lambda tx: child.ended(tx, row, info.run_id, event))
         engine.run(closed, lambda tx: tx.note(child.Reported()))
