@@ -366,6 +366,19 @@ async def test_a_child_with_the_id_and_the_place_of_another_runs_child_does_not_
     assert "CHILD_WORKFLOW_EXECUTION_TERMINATED" not in event_names(await orders.history(workflow_id))
 
 
+@pytest.mark.usefixtures("embedded_only")  # there, a child is ended by the run alone that started it
+async def test_a_child_is_ended_with_the_run_that_has_it_by_a_reset(
+    orders: Namespace, workflow_id: str, queue: str
+) -> None:
+    first = await orders.start(workflow_id, queue)
+    await _started_child(orders, workflow_id, queue, start_child(f"{workflow_id}-child", f"{queue}-child"))
+    task = await orders.run_workflow_task(queue)
+    await reset(orders, workflow_id, first, task.started_event_id + 1)
+    await orders.terminate(workflow_id)
+    closed = await orders.close_event(f"{workflow_id}-child")
+    assert closed.workflow_execution_terminated_event_attributes.reason == "by parent close policy"
+
+
 async def _started_child(
     orders: Namespace, workflow_id: str, queue: str, command: Command
 ) -> ChildWorkflowExecutionStartedEventAttributes:
