@@ -102,8 +102,8 @@ Starting and chains:
   there, it waits for itself.
 - A repeated reset request gets the first answer; there, the workflow is reset again.
 - A run that came about by a reset ends its children by their parent close policy; there, those that the run before it
-  had started run on. A child that is left alone (`ABANDON`) by a parent that outgrew a limit as it started runs; there, it
-  never gets a task.
+  had started run on.
+- A child that is left alone (`ABANDON`) runs, though its parent outgrew a limit as it started; there, it gets no task.
 - A signal among the post-reset operations is sent; there, these are refused.
 - What one request adds to a history is bounded by its parts' limits and that of a gRPC message; there, by 4 MiB in all.
 - A cron schedule of `@every` less than nothing is refused; there, it means every second.
