@@ -53,13 +53,6 @@ async def test_a_registered_namespace_is_described_as_it_was_registered(
     assert described.config.workflow_execution_retention_ttl.ToTimedelta() == DAY
 
 
-async def test_a_namespace_says_what_can_be_done_in_it(orders: Namespace) -> None:
-    can = (await describe(orders, orders.name)).namespace_info.capabilities
-    assert (can.eager_workflow_start, can.sync_update, can.async_update, can.worker_heartbeats) == (True,) * 4
-    assert (can.standalone_activities, can.standalone_nexus_operation, can.workflow_update_callbacks) == (True,) * 3
-    assert not can.workflow_pause
-
-
 async def test_a_namespace_is_found_by_its_id(orders: Namespace, unique: Callable[[str], str]) -> None:
     name = unique("team")
     await orders.service.RegisterNamespace(register_request(name))

@@ -52,6 +52,8 @@ async def test_nothing_is_announced_that_is_not_served(orders: Namespace) -> Non
         "worker_poll_complete_on_shutdown",
         "standalone_activities",
         "standalone_activity_start_delay",
+        "standalone_nexus_operation",
+        "workflow_update_callbacks",
     }
 
 
@@ -64,6 +66,8 @@ async def test_a_namespace_announces_what_it_can_do(orders: Namespace) -> None:
     assert capabilities.sync_update
     assert capabilities.async_update
     assert capabilities.worker_heartbeats
+    assert capabilities.standalone_nexus_operation
+    assert capabilities.workflow_update_callbacks
 
 
 async def test_cluster_info_names_the_cluster_and_its_version(orders: Namespace) -> None:
