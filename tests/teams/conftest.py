@@ -17,7 +17,7 @@ import nexuskit
 from tests.support.servers import CALLERS, HANDLERS, Server
 from tests.teams.builders import Foo, KeepNotes, NotesHandler, shout
 from tests.teams.services import Payments, ProcessPayment, charge
-from tests.teams.workflows import Ask, AskWho, CallAndLetGo, CallOnce, Told, WalkFoo
+from tests.teams.workflows import Ask, AskWho, CallAndForget, CallAndLetGo, CallOnce, Told, WalkFoo
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ async def teams(server: Server) -> AsyncIterator[Teams]:
     spec = EndpointSpec(name=name, target=target)
     await orders.operator_service.create_nexus_endpoint(CreateNexusEndpointRequest(spec=spec))
     async with (
-        Worker(orders, task_queue=name, workflows=[CallOnce, CallAndLetGo, AskWho, WalkFoo]),
+        Worker(orders, task_queue=name, workflows=[CallOnce, CallAndLetGo, AskWho, WalkFoo, CallAndForget]),
         Worker(
             payments,
             task_queue=name,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowFailureError
-from temporalio.exceptions import NexusOperationError, TimeoutType
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError, NexusOperationError, TimeoutType
+from temporalio.worker import Worker
 
+import nexuskit
+from tests.support.servers import CALLERS, Server
+from tests.teams.builders import Foo
 from tests.teams.conftest import Teams
 from tests.teams.services import SECRET
-from tests.teams.workflows import Ask, CallAndLetGo, Told
+from tests.teams.workflows import Ask, CallAndForget, CallAndLetGo, CallWithoutLimit, Told
 
 Call = Callable[..., Awaitable[Told]]
 
@@ -147,3 +152,43 @@ async def test_what_a_workflow_does_not_catch_fails_it_with_the_whole_cause(team
     assert isinstance(cause, NexusOperationError)
     assert (cause.endpoint, cause.service, cause.operation) == (teams.endpoint, "PaymentService", "quote")
     assert "twice" in str(cause.__cause__)
+
+
+async def test_a_call_that_is_forgotten_goes_on_without_its_caller(teams: Teams) -> None:
+    ask = Ask(teams.endpoint, id=f"forgotten-{teams.queue}")
+    told = await teams.orders.execute_workflow(
+        CallAndForget.run, ask, id=f"{teams.queue}-forgets", task_queue=teams.queue
+    )
+    assert told == "gone"
+    handle = teams.payments.get_workflow_handle_for(Foo.run, ask.id)
+    await handle.signal(Foo.finish)
+    assert (await handle.result()).texts == ["forgotten"]
+
+
+async def test_a_call_without_a_limit_is_warned_of_at_its_line(teams: Teams) -> None:
+    queue = f"{teams.queue}-unlimited"
+    ask = Ask(teams.endpoint)
+    async with Worker(teams.orders, task_queue=queue, workflows=[CallWithoutLimit]):
+        with pytest.warns(nexuskit.NexusTimeoutWarning, match=r"PaymentService\.process/status") as warned:
+            assert await teams.orders.execute_workflow(CallWithoutLimit.run, ask, id=queue, task_queue=queue) == "x"
+    assert [Path(each.filename).name for each in warned] == ["workflows.py"]
+
+
+@pytest.mark.parametrize(
+    "warnings",
+    [
+        pytest.param("as usual", marks=pytest.mark.filterwarnings("ignore::nexuskit.callers.NexusTimeoutWarning")),
+        pytest.param("are errors", marks=pytest.mark.filterwarnings("error::nexuskit.callers.NexusTimeoutWarning")),
+    ],
+)
+async def test_a_call_without_a_limit_is_an_error_where_the_plugin_says_so(
+    teams: Teams, server: Server, warnings: str
+) -> None:
+    queue = f"{teams.queue}-strict-{warnings.replace(' ', '-')}"
+    strict = await Client.connect(server.address, namespace=CALLERS, plugins=[nexuskit.Plugin(require_timeout=True)])
+    async with Worker(strict, task_queue=queue, workflows=[CallWithoutLimit]):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await strict.execute_workflow(CallWithoutLimit.run, Ask(teams.endpoint), id=queue, task_queue=queue)
+    cause = caught.value.cause
+    assert isinstance(cause, ApplicationError)
+    assert (cause.type, cause.non_retryable) == ("MissingTimeout", True)

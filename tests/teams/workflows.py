@@ -122,6 +122,28 @@ class WalkFoo:
 
 
 @workflow.defn
+class CallAndForget:
+    """Calls an operation that takes long, and ends before it does."""
+
+    @workflow.run
+    async def run(self, ask: Ask) -> str:
+        """Told that it has started."""
+        notes = nexuskit.caller(NotesService, endpoint=ask.endpoint)
+        await notes.execute(NotesService.foo, "forgotten", id=ask.id, forget=True)
+        return "gone"
+
+
+@workflow.defn
+class CallWithoutLimit:
+    """Makes a call that nothing limits."""
+
+    @workflow.run
+    async def run(self, ask: Ask) -> str:
+        """One call."""
+        return await nexuskit.caller(PaymentService, endpoint=ask.endpoint).execute(PaymentService.status, "x")
+
+
+@workflow.defn
 class CallAndLetGo:
     """Does not catch what the call raises."""
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from nexusrpc import InputT, OutputT
 from temporalio import workflow
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MISSING_TIMEOUT = "MissingTimeout"
+"""The type of the failure of a workflow that made a call without a timeout, where that is an error."""
 CALLERS_LINE = 3
 """Frames from the warning to the line of the workflow that makes the call."""
 
@@ -40,14 +42,22 @@ State = Literal["started", "succeeded", "failed", "cancelled"]
 
 
 class CallOptions(TypedDict, total=False):
-    """What a call may say beside its operation and input; see `WorkflowCaller.execute`."""
+    """What a call may say beside its operation and input."""
 
     schedule_to_close_timeout: timedelta | None
+    """How long it takes at most; without it, the contract's deadline."""
     schedule_to_start_timeout: timedelta | None
+    """How long until its handler has started it."""
     start_to_close_timeout: timedelta | None
+    """How long from then on."""
     cancellation_type: NexusOperationCancellationType
+    """What a cancelled workflow waits for; without it, for the end of the operation."""
     headers: Mapping[str, str] | None
+    """What goes to the handler beside the input."""
     summary: str | None
+    """What people see of it."""
+    id: str | None
+    """The caller's own id for the operation, by which anybody reaches it again; see `WorkflowCaller.handle`."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,8 @@ class BoundHandle(Generic[OutputT]):
 
     async def execute(self, operation: Operation[InputT, T], input: InputT, **options: Unpack[CallOptions]) -> T:
         """Call another operation of the service with this id, and wait for its result; see `WorkflowCaller.execute`."""
-        return await self._caller.execute(operation, input, id=self.id, **options)
+        options["id"] = self.id
+        return await self._caller.execute(operation, input, **options)
 
     async def result(self) -> OutputT:
         """Not for a workflow that did not start it.
@@ -174,75 +185,56 @@ class WorkflowCaller:
         self._contract = service_contract(service)
         self._endpoint = endpoint
 
+    @overload
     async def execute(
         self,
         operation: Operation[InputT, OutputT],
         input: InputT,
         *,
-        schedule_to_close_timeout: timedelta | None = None,
-        schedule_to_start_timeout: timedelta | None = None,
-        start_to_close_timeout: timedelta | None = None,
-        cancellation_type: NexusOperationCancellationType = NexusOperationCancellationType.WAIT_COMPLETED,
-        headers: Mapping[str, str] | None = None,
-        summary: str | None = None,
-        id: str | None = None,
-    ) -> OutputT:
+        forget: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> OutputT: ...
+    @overload
+    async def execute(
+        self,
+        operation: Operation[InputT, OutputT],
+        input: InputT,
+        *,
+        forget: Literal[True],
+        **options: Unpack[CallOptions],
+    ) -> None: ...
+    async def execute(
+        self,
+        operation: Operation[InputT, OutputT],
+        input: InputT,
+        *,
+        forget: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> OutputT | None:
         """Call an operation and wait for its result.
 
         Args:
             operation: the operation of the contract.
             input: its input.
-            schedule_to_close_timeout: how long it takes at most; without it, the contract's deadline.
-            schedule_to_start_timeout: how long until its handler has started it.
-            start_to_close_timeout: how long from then on.
-            cancellation_type: what a cancelled workflow waits for.
-            headers: what goes to the handler beside the input.
-            summary: what people see of it.
-            id: the caller's own id for the operation, by which anybody reaches it again; see `handle`.
+            forget: do not wait for the result, but until the handler has started the operation, or has answered. It
+                then goes on, whatever becomes of this workflow. A workflow that closes earlier takes the call with it.
+            options: see `CallOptions`.
 
         Raises:
             NexusInvalidInputError: the contract refuses the input; nothing was scheduled.
             DeclaredError: one that the contract declares.
             NexusCallError: anything else.
         """
-        handle = await self._start(
-            operation,
-            input,
-            schedule_to_close_timeout=schedule_to_close_timeout,
-            schedule_to_start_timeout=schedule_to_start_timeout,
-            start_to_close_timeout=start_to_close_timeout,
-            cancellation_type=cancellation_type,
-            headers=headers,
-            summary=summary,
-            id=id,
-        )
-        return await handle.result()
+        if forget:
+            options.setdefault("cancellation_type", NexusOperationCancellationType.ABANDON)
+        handle = await self._start(operation, input, options)
+        return None if forget else await handle.result()
 
     async def start(
-        self,
-        operation: Operation[InputT, OutputT],
-        input: InputT,
-        *,
-        schedule_to_close_timeout: timedelta | None = None,
-        schedule_to_start_timeout: timedelta | None = None,
-        start_to_close_timeout: timedelta | None = None,
-        cancellation_type: NexusOperationCancellationType = NexusOperationCancellationType.WAIT_COMPLETED,
-        headers: Mapping[str, str] | None = None,
-        summary: str | None = None,
-        id: str | None = None,
+        self, operation: Operation[InputT, OutputT], input: InputT, **options: Unpack[CallOptions]
     ) -> CallHandle[OutputT]:
         """Call an operation; returns when its handler has started it, or answered. Arguments and errors: `execute`."""
-        return await self._start(
-            operation,
-            input,
-            schedule_to_close_timeout=schedule_to_close_timeout,
-            schedule_to_start_timeout=schedule_to_start_timeout,
-            start_to_close_timeout=start_to_close_timeout,
-            cancellation_type=cancellation_type,
-            headers=headers,
-            summary=summary,
-            id=id,
-        )
+        return await self._start(operation, input, options)
 
     def handle(self, operation: Operation[InputT, OutputT], *, id: str) -> BoundHandle[OutputT]:
         """An operation that somebody started with this id: a way to send other operations to what is behind it.
@@ -254,28 +246,26 @@ class WorkflowCaller:
         return BoundHandle(self, operation_contract(self._contract, operation), id)
 
     async def _start(
-        self,
-        operation: Operation[InputT, OutputT],
-        input: InputT,
-        *,
-        schedule_to_close_timeout: timedelta | None,
-        headers: Mapping[str, str] | None,
-        id: str | None,
-        **options: Any,
+        self, operation: Operation[InputT, OutputT], input: InputT, options: CallOptions
     ) -> CallHandle[OutputT]:
         contract = operation_contract(self._contract, operation)
         try:
             payload = to_payload(contract.input_type, input)
+            id = options.pop("id", None)
             chosen = {OPERATION_ID: checked_id(id)} if id is not None else {}
         except InvalidValueError as error:
             raise invalid_input(contract, error, self._endpoint) from None
-        limit = schedule_to_close_timeout or contract.deadline
+        limit = options.pop("schedule_to_close_timeout", None) or contract.deadline
         if limit is None and not workflow.unsafe.is_replaying():
             message = (
                 f"{contract} at endpoint {self._endpoint!r} is called without a schedule-to-close timeout, and would"
                 " wait for ever. Give the operation a deadline in its contract, or the call a schedule_to_close_timeout"
             )
-            warnings.warn(message, NexusTimeoutWarning, stacklevel=CALLERS_LINE)
+            try:
+                warnings.warn(message, NexusTimeoutWarning, stacklevel=CALLERS_LINE)
+            except NexusTimeoutWarning:
+                # Where warnings are errors: this one ends the workflow, as any other exception would stop it for ever.
+                raise ApplicationError(message, type=MISSING_TIMEOUT, non_retryable=True) from None
         client = workflow.create_nexus_client(service=encoded(self._contract.name), endpoint=self._endpoint)
         try:
             handle = await client.start_operation(
@@ -283,8 +273,8 @@ class WorkflowCaller:
                 RawValue(payload),
                 output_type=RawValue,
                 schedule_to_close_timeout=limit,
-                headers={**(headers or {}), **chosen} or None,
-                **options,
+                headers={**(options.pop("headers", None) or {}), **chosen} or None,
+                **cast("Any", options),
             )
         except NexusOperationError as error:
             raise what_to_raise(contract, error)  # noqa: B904, its cause is set
