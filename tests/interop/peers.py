@@ -1,4 +1,4 @@
-"""Two Go programs of ours around the Go implementation of Nexus over HTTP, built and run for the tests.
+"""Go programs of ours, built and run for the tests: two around the Go implementation of Nexus over HTTP, and `h2spec`.
 
 `current` is the implementation of today, which lives in the Temporal server's repository. `sdk04` is the last version
 of the Go SDK that has one; it speaks the forms that the specification calls deprecated, and no others.

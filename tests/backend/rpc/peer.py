@@ -12,7 +12,8 @@ import h2.events
 import h2.settings
 from h2.settings import SettingCodes
 
-from nexuskit.backend.rpc.connection import Bounds, Connection, Ended, Event, Request
+from nexuskit.backend.rpc.connection import Connection
+from nexuskit.backend.rpc.events import Bounds, Ended, Event, Request
 from nexuskit.backend.rpc.fields import block
 from nexuskit.backend.rpc.frames import (
     CONTINUATION,

@@ -7,7 +7,7 @@ from h2.settings import SettingCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexuskit.backend.rpc.connection import Bounds
+from nexuskit.backend.rpc.events import Bounds
 from nexuskit.backend.rpc.fields import block
 from nexuskit.backend.rpc.frames import (
     CONTINUATION,

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nexuskit.backend.rpc.connection import BLOCK_FRAMES, CLOSED_KEPT, HEADS_KEPT, Bounds, Connection, Ended, Request
+from nexuskit.backend.rpc.connection import BLOCK_FRAMES, CLOSED_KEPT, HEADS_KEPT, Connection
+from nexuskit.backend.rpc.events import Bounds, Ended, Request
 from nexuskit.backend.rpc.fields import block
 from nexuskit.backend.rpc.frames import (
     DATA,
@@ -79,7 +80,7 @@ FRAMES = st.builds(
 
 
 @given(st.lists(FRAMES, max_size=40))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_frames_are_taken(data: list[bytes]) -> None:
     survives([HELLO, *data])
 
@@ -88,7 +89,7 @@ def test_any_frames_are_taken(data: list[bytes]) -> None:
     st.lists(st.tuples(st.integers(len(PREFACE), len(TRAFFIC) - 1), st.integers(0, 255)), min_size=1, max_size=6),
     st.integers(1, 400),
 )
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_traffic_with_wrong_bytes_in_it_is_taken(changes: list[tuple[int, int]], size: int) -> None:
     data = bytearray(TRAFFIC)
     for at, byte in changes:

@@ -11,12 +11,8 @@ from nexuskit.backend.rpc.connection import (
     CLOSED_KEPT,
     DECODED_MAX,
     STREAM_WINDOW,
-    Bounds,
-    Ended,
-    Event,
-    Request,
-    Reset,
 )
+from nexuskit.backend.rpc.events import Bounds, Ended, Event, Request, Reset
 from nexuskit.backend.rpc.fields import block
 from nexuskit.backend.rpc.frames import (
     ACK,
@@ -207,11 +203,19 @@ def test_a_client_says_its_settings_first(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"PRI * HTTP/1.1\r\n\r\n"])
 def test_a_client_of_http1_is_told_nothing_in_frames(data: bytes) -> None:
-    made = connection()
-    end = ended(made.receive(data))
-    assert end is not None
-    assert end.http1
-    assert made.take() == b""
+    for size in (1, len(data)):
+        made = connection()
+        told = [event for at in range(0, len(data), size) for event in made.receive(data[at : at + size])]
+        assert told == [Ended("the connection preface is wrong", http1=True)]
+        assert made.take() == b""
+
+
+@pytest.mark.parametrize("data", [b"HELO\r\n", b"x" * 5_000, b"PRI * HTTP/2.0\r\n\r\nXX"])
+def test_what_speaks_something_else_is_let_go(data: bytes) -> None:
+    for size in (1, len(data)):
+        made = connection()
+        told = [event for at in range(0, len(data), size) for event in made.receive(data[at : at + size])]
+        assert told == [Ended("the connection preface is wrong")]
 
 
 def test_what_is_no_http_at_all_is_told_in_frames() -> None:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from nexuskit.backend.rpc.connection import Bounds, Ended, Request, Reset
+from nexuskit.backend.rpc.events import Bounds, Ended, Request, Reset
 from nexuskit.backend.rpc.fields import block
 from nexuskit.backend.rpc.frames import ErrorCode
 from tests.backend.rpc.peer import Pair

@@ -8,9 +8,10 @@ us hold is bounded (`Bounds`), and so is the work that a byte of a peer's can ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic
 
 from nexuskit.backend.rpc.decoding import FIELD_OVERHEAD, Decoder
+from nexuskit.backend.rpc.events import Ended, Head, Request, Reset
 from nexuskit.backend.rpc.fields import Malformed, checked, content_length
 from nexuskit.backend.rpc.frames import (
     ACK,
@@ -48,80 +49,25 @@ from nexuskit.backend.rpc.sending import Sending
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexuskit.backend.rpc.events import Bounds, Event
     from nexuskit.backend.rpc.fields import Fields
-
-Head = TypeVar("Head")
 
 STREAM_WINDOW = 1024 * 1024
 """Bytes of one body that may be under way, and half of which we wait for before we make room again."""
 CONNECTION_WINDOW = 16 * 1024 * 1024
 """The same of all bodies of a connection."""
+LINE_MAX = 4096
+"""Bytes of a first line that is not HTTP/2's, in which we look for HTTP/1."""
 BLOCK_FRAMES = 64
 """Frames of one header block at most: it may be cut small, but not so small that it never ends."""
 DECODED_MAX = 256 * 1024
 """Bytes of header fields beyond which the connection ends, and not only the request: they are read to go on at all."""
-HELD_MAX = 256 * 1024 * 1024
-"""Bytes of requests that are not answered, and again of answers that are not sent, on one connection."""
 CLOSED_KEPT = 1024
 """Streams that are remembered as closed: frames for them may have been under way."""
 HEADS_KEPT = 64
 """Heads that are remembered as read: clients send the same few again and again."""
 HEAD_KEPT_MAX = 4096
 """Bytes of header fields of such a head: no client says much again and again."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a peer may make us hold.
-
-    Attributes:
-        body: bytes of one request's body.
-        fields: bytes of one request's header fields, as RFC 9113 counts them (section 6.5.2).
-        streams: requests at a time, on one connection.
-        held: bytes of the bodies of those requests together, and of their answers together. A request that goes beyond
-            is refused; when answers are beyond, the next ones are not sent.
-    """
-
-    body: int
-    fields: int
-    streams: int
-    held: int = HELD_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Request(Generic[Head]):
-    """A request that is there whole; or one of which more than it may have came, without its body.
-
-    Attributes:
-        oversized: what there is too much of, "body" or "fields"; else "".
-    """
-
-    stream: int
-    head: Head
-    body: bytes
-    oversized: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The peer wants no answer any more."""
-
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The connection is over: what is left to send says why, and then it is to be closed.
-
-    Attributes:
-        http1: whether the peer speaks HTTP/1, and so reads no frame.
-    """
-
-    why: str
-    http1: bool = False
-
-
-Event = Request[Head] | Reset | Ended
 
 
 @dataclass(slots=True)
@@ -267,7 +213,11 @@ class Connection(Generic[Head]):
         at = 0
         if not self.greeted:
             if not PREFACE.startswith(data[: len(PREFACE)]):
-                self._end(ErrorCode.PROTOCOL_ERROR, "the connection preface is wrong", http1=b"HTTP/1" in data[:4096])
+                line, ends, _ = data[:LINE_MAX].partition(b"\n")
+                if not ends and line[:1].isalpha() and len(data) < LINE_MAX:
+                    self._rest = data  # which may be a request of HTTP/1
+                else:
+                    self._end(ErrorCode.PROTOCOL_ERROR, "the connection preface is wrong", http1=b"HTTP/1" in line)
                 return
             if len(data) < len(PREFACE):
                 self._rest = data

@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from nexuskit.backend.rpc.connection import Bounds, Connection, Ended, Request, Reset
+from nexuskit.backend.rpc.connection import Connection
+from nexuskit.backend.rpc.events import Bounds, Ended, Request, Reset
 from nexuskit.backend.rpc.messages import (
     INTERNAL,
     PREFIX,
@@ -167,8 +168,8 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._unwritten = False
-        self._read_or_wait()
         self._flush()
+        self._read_or_wait()
 
     # --- reading
 
