@@ -123,6 +123,27 @@ def test_diff_tells_also_what_breaks_nobody() -> None:
     assert result.stdout.endswith("2 changes, of which 1 breaks somebody\n")
 
 
+def test_generate_makes_python_of_a_file_and_a_file_of_python() -> None:
+    Path("contract.py").write_text(
+        CONTRACT.replace("dict[str, int]", "Payment").replace("Operation[str, list[str]]", "Operation[None, None]")
+    )
+    made = run("generate", "contract.py", "--to", "nexusrpc", "--output", "contract.json")
+    assert (made.exit_code, made.output) == (ExitCode.OK, "")
+    assert json.loads(Path("contract.json").read_text())["nexusrpc"] == "1.0.0"
+    Path("again.py").write_text(run("generate", "contract.json").stdout)
+    assert run("diff", "contract.py", "again.py").output == "Nothing has changed.\n"
+
+
+def test_generate_tells_what_does_not_fit() -> None:
+    refused = run("generate", "old.py", "--to", "nexusrpc")
+    assert refused.exit_code == ExitCode.REFUSED
+    assert refused.stderr.startswith(
+        "nexus: old.py: the nexusrpc file form cannot say this:\n  - PaymentService.status, "
+    )
+    nowhere = run("generate", "old.py", "--output", "no/where.py")
+    assert nowhere.stderr.endswith("cannot be written: No such file or directory.\n")
+
+
 @pytest.mark.parametrize(
     "command", [["show", "nowhere.py"], ["check", "old.py", "nowhere.py"], ["diff", "nowhere.py", "old.py"]]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -35,6 +36,13 @@ class Whom(StrEnum):
     CALLERS = "callers"
     HANDLERS = "handlers"
     IN_FLIGHT = "in-flight"
+
+
+class Form(StrEnum):
+    """What a contract is written as."""
+
+    PYTHON = "python"
+    NEXUSRPC = "nexusrpc"
 
 
 @app.command()
@@ -106,6 +114,45 @@ def diff(old: Old, new: New, json: AsJson = False) -> None:
     """Show all that has changed between two versions of a contract, also what breaks nobody. Exit code 0."""
     found, loaded = _compared(old, new)
     _report(found, loaded, json=json, github=False, nothing="Nothing has changed.")
+
+
+@app.command()
+def generate(
+    source: Source,
+    to: Annotated[
+        Form,
+        typer.Option(metavar="FORM", help="'python', a module of models and services; or 'nexusrpc', a nexgen file."),
+    ] = Form.PYTHON,
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write to this file. Without it: to standard output.")
+    ] = None,
+) -> None:
+    """Make a Python contract of a document or a nexusrpc file, or such a file of a Python contract.
+
+    A nexusrpc file is what temporalio/nexgen makes Go, Java, Python and TypeScript from.
+    """
+    from nexuskit.contract.file_form import FileFormError, to_file
+    from nexuskit.contract.generate import GenerateError, python
+
+    document = _load(source).document
+    try:
+        if to is Form.PYTHON:
+            made = python(document, source)
+        else:
+            made = json_module.dumps(to_file(document), indent=2, ensure_ascii=False) + "\n"
+    except (FileFormError, GenerateError) as error:
+        _refuse(f"{source}: {error}")
+    if output is None:
+        typer.echo(made, nl=False)
+    else:
+        _write(output, made)
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        _refuse(f"{file} cannot be written: {error.strerror}.")
 
 
 def _compared(old: str, new: str) -> tuple[list[Change], Loaded]:

@@ -16,6 +16,7 @@ from nexuskit.contract.definition import (
     service_contract,
 )
 from nexuskit.contract.faults import Fault, InvalidValueError
+from nexuskit.contract.optional import MayBeMissing
 
 __all__ = [
     "Adapter",
@@ -23,6 +24,7 @@ __all__ = [
     "DeclaredError",
     "Fault",
     "InvalidValueError",
+    "MayBeMissing",
     "OperationContract",
     "ServiceContract",
     "TypeFaultError",

@@ -143,7 +143,7 @@ def read(text: str | bytes) -> ContractDocument:
         raise DocumentError(_sentence(error)) from None
 
 
-def from_value(value: Any) -> ContractDocument:
+def from_value(value: object) -> ContractDocument:
     """The same of a value that was read already.
 
     Raises:

@@ -5,7 +5,7 @@
 | `payments.contract` | the services of a module |
 | `payments.contract:PaymentService` | one of them |
 | `contract.py`, `contract.py:PaymentService` | the same of a file |
-| `contract.json` | a document |
+| `contract.json` | a document, or a `nexusrpc` file |
 | `main:contract.py`, `git:v1.2:contract.json` | a file as it was in that revision |
 
 Code is imported in a Python of its own, so that two versions of one module do not meet, and what they do on import does
@@ -15,6 +15,7 @@ and import it does.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -26,18 +27,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from nexuskit.contract.document import ContractDocument, DocumentError, read
+from nexuskit.contract.file_form import from_file, is_file_form
 
 IMPORT_TIMEOUT_S = 120.0
 """Seconds that an import may take: more than any needs, so that one which waits for something does not hang a build."""
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 """Bytes of a revision's files: more than this is hardly the repository that a contract was meant to be read from."""
 
-_GIT = re.compile(r"^(?:git:)?(?P<revision>[^:]+):(?P<path>[^:]+\.(?:py|json|yaml|yml))(?::(?P<name>\w+))?$")
-_FILE = re.compile(r"^(?P<path>.+\.(?:py|json|yaml|yml))(?::(?P<name>\w+))?$")
+_GIT = re.compile(r"^(?:git:)?(?P<revision>[^:]+):(?P<path>[^:]+\.(?:py|json))(?::(?P<name>\w+))?$")
+_FILE = re.compile(r"^(?P<path>.+\.(?:py|json))(?::(?P<name>\w+))?$")
 _MODULE = re.compile(r"^(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?::(?P<name>\w+))?$")
 
 
@@ -111,9 +114,18 @@ def _file(path: Path, name: str, source: str) -> Loaded:
     if path.suffix == ".py":
         return _imported(["--file", str(path.resolve()), name], Path.cwd(), source)
     try:
-        return _chosen(read(path.read_bytes()), name, source, str(path))
+        return _chosen(_written(path.read_bytes()), name, source, str(path))
     except (OSError, DocumentError) as error:
         raise SourceError(f"{source}: {error}.") from None
+
+
+def _written(text: bytes) -> ContractDocument:
+    """The contract of a file that is no code."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DocumentError(f"it is no JSON: {error}") from None
+    return from_file(cast("dict[str, Any]", value)) if is_file_form(value) else read(text)
 
 
 def _chosen(document: ContractDocument, name: str, source: str, file: str) -> Loaded:
@@ -222,7 +234,7 @@ def _revision(revision: str, path: str, name: str, source: str) -> Loaded:
     if not path.endswith(".py"):
         text = _git(["cat-file", "blob", f"{named}:{where}"], source, f"{path} in {revision}")
         try:
-            return _chosen(read(text), name, source, path)
+            return _chosen(_written(text), name, source, path)
         except DocumentError as error:
             raise SourceError(f"{source}: {error}.") from None
     # All of the revision: a contract's modules import one another, and none may come from today's files.
