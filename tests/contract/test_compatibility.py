@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -28,6 +28,7 @@ from tests.contract.shapes import (
     Member,
     Number,
     Record,
+    Shape,
     Text,
     Truth,
     model_of,
@@ -386,6 +387,33 @@ def test_what_breaks_nobody_is_accepted(old: Record, new: Record, seed: int) -> 
             random = Random(seed)
             sent = value(schema(sender, mode), random, as_declared=mode == "serialization")
             assert takes(receiver, json.dumps(sent).encode()), (name, mode, sent)
+
+
+WRAPS: dict[str, Callable[[Shape], Shape]] = {
+    "a list": Many,
+    "a mapping": Keyed,
+    "or null": lambda shape: shape if isinstance(shape, Maybe) else Maybe(shape),
+    "a model": one,
+}
+
+
+@QUICKLY
+@given(models(), st.sampled_from(sorted(CASES)), st.lists(st.sampled_from(sorted(WRAPS)), max_size=3))
+def test_any_single_change_is_classed_wherever_it_is(around: Record, name: str, wraps: list[str]) -> None:
+    """However deep in whatever model a change lies, it is what it is alone."""
+    case = CASES[name]
+
+    def within(shape: Shape) -> Record:
+        for each in wraps:
+            shape = WRAPS[each](shape)
+        return replace(around, members=(*around.members, ("changed", Member(shape))))
+
+    old, new = within(case.old), within(case.new)
+    as_input = compare(contract(input_=old), contract(input_=new))
+    as_output = compare(contract(output=old), contract(output=new))
+    assert sorted(each.rule.code for each in as_input) == sorted(case.as_input)
+    assert sorted(each.rule.code for each in as_output) == sorted(case.as_output)
+    assert all(each.path.startswith("changed") for each in (*as_input, *as_output))
 
 
 def whom(changes: tuple[Change, ...]) -> set[str]:
