@@ -134,6 +134,12 @@ def test_generate_makes_python_of_a_file_and_a_file_of_python() -> None:
     assert run("diff", "contract.py", "again.py").output == "Nothing has changed.\n"
 
 
+def test_docs() -> None:
+    assert run("docs", "old.py").stdout.startswith("# PaymentService 1.0\n\nTakes payments.\n")
+    assert run("docs", "old.py", "--html", "--output", "page.html").output == ""
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+
+
 def test_generate_tells_what_does_not_fit() -> None:
     refused = run("generate", "old.py", "--to", "nexusrpc")
     assert refused.exit_code == ExitCode.REFUSED

@@ -27,6 +27,7 @@ app = typer.Typer(
 Source = Annotated[str, typer.Argument(metavar="CONTRACT", help="A module, a file, or REVISION:FILE.")]
 Old = Annotated[str, typer.Argument(metavar="OLD", help="The version that is in use.")]
 New = Annotated[str, typer.Argument(metavar="NEW", help="The version that is to come.")]
+Output = Annotated[str | None, typer.Option(metavar="FILE", help="Write to this file. Without it: to standard output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document, and nothing else.")]
 
 
@@ -81,6 +82,18 @@ def schema(
 
 
 @app.command()
+def docs(
+    source: Source,
+    html: Annotated[bool, typer.Option("--html", help="HTML that stands alone; without it: Markdown.")] = False,
+    output: Output = None,
+) -> None:
+    """Write a page about a contract: every operation with the fields of its input, output and errors."""
+    from nexuskit.contract.pages import page
+
+    _deliver(page(_load(source).document, "html" if html else "markdown"), output)
+
+
+@app.command()
 def check(
     old: Old,
     new: New,
@@ -123,9 +136,7 @@ def generate(
         Form,
         typer.Option(metavar="FORM", help="'python', a module of models and services; or 'nexusrpc', a nexgen file."),
     ] = Form.PYTHON,
-    output: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write to this file. Without it: to standard output.")
-    ] = None,
+    output: Output = None,
 ) -> None:
     """Make a Python contract of a document or a nexusrpc file, or such a file of a Python contract.
 
@@ -142,13 +153,13 @@ def generate(
             made = json_module.dumps(to_file(document), indent=2, ensure_ascii=False) + "\n"
     except (FileFormError, GenerateError) as error:
         _refuse(f"{source}: {error}")
-    if output is None:
-        typer.echo(made, nl=False)
-    else:
-        _write(output, made)
+    _deliver(made, output)
 
 
-def _write(file: str, text: str) -> None:
+def _deliver(text: str, file: str | None) -> None:
+    if file is None:
+        typer.echo(text, nl=False)
+        return
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:

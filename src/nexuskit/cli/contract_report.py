@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from nexuskit.contract.adapters import OPAQUE, Schema
 from nexuskit.contract.compatibility import Change
 from nexuskit.contract.document import ContractDocument, OperationDocument
 from nexuskit.contract.sources import Loaded, Location
+from nexuskit.contract.type_names import type_name
 
 _SEVERE = "bold red"
 _MILD = "green"
@@ -101,28 +100,6 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def type_name(schema: Schema) -> str:
-    """What a type is called, for people."""
-    found: Any = schema.get("title") or schema.get(OPAQUE)
-    if isinstance(found, str):
-        return found
-    if isinstance(reference := schema.get("$ref"), str):
-        return reference.rsplit("/", 1)[-1]
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(type_name(each) for each in schema["anyOf"]))
-    match schema.get("type"):
-        case "array":
-            return f"list of {type_name(schema.get('items') or {})}"
-        case "object" if isinstance(schema.get("additionalProperties"), dict):
-            return f"mapping to {type_name(schema['additionalProperties'])}"
-        case "null":
-            return "nothing"
-        case str(name):
-            return name
-        case _:
-            return "anything"
 
 
 def _first_line(text: str) -> str:
